@@ -1,0 +1,52 @@
+# Every target does the set-up it needs. PYTHON and VENV choose another interpreter and place:
+#   make test PYTHON=python3.12 VENV=.venv-3.12
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := cli data regime sage stress
+
+.PHONY: help setup backtest test test-long check format lint types bench train clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP)  ## Make the virtual environment and install SAGE into it
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "SAGE needs Python 3.11 or newer; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+backtest: setup  ## Run the default backtest and write its report
+	$(BIN)/sage backtest
+
+test: setup  ## Run the tests
+	$(BIN)/python -m pytest
+
+test-long: setup  ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m long
+
+format: setup  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup  ## Check format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup  ## Check types
+	$(BIN)/mypy
+
+check: lint types test  ## Format, lint, types, import direction and tests
+
+bench: setup  ## Measure the backtest's speed beside a bare NautilusTrader run
+	$(BIN)/python -m stress.bench
+
+train: setup  ## Train the compact checkpoint again into build/checkpoint (about 25 minutes)
+	$(BIN)/python -m regime.model.training --out build/checkpoint
+
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,39 @@
+"""The command line: declares commands and options, nothing else.
+
+Heavy imports (NautilusTrader, pandas) happen inside the commands, so that ``sage --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from cli.backtest import backtest
+from cli.ingest import ingest
+
+app = typer.Typer(
+    name="sage",
+    help="A crash-test rig for model-driven trading. Built with technology from NXAI.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(backtest)
+app.command()(ingest)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        typer.echo(f"sage {importlib.metadata.version('sage')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_show_version, is_eager=True
+    ),
+) -> None:
+    """A crash-test rig for model-driven trading. Built with technology from NXAI."""

@@ -1,0 +1,117 @@
+"""``sage backtest``: a regime-aware backtest, from one command to one report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.exits import errors_as_exit_codes
+
+if TYPE_CHECKING:
+    from sage.config import BacktestConfig
+
+
+def backtest(
+    data: Annotated[
+        str | None, typer.Option(help="synthetic (default) or sp500; a catalog has options of its own.")
+    ] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Catalog directory, as made by sage ingest.")] = None,
+    instrument: Annotated[str | None, typer.Option(help="Instrument in the catalog, SYMBOL.VENUE.")] = None,
+    bar: Annotated[str | None, typer.Option(help="Bar size in the catalog, such as 30m.")] = None,
+    start: Annotated[str | None, typer.Option(help="First date or time, UTC.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last date or time, UTC, inclusive.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; runs/<time>-<instrument> by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the simulated market.")] = None,
+    model: Annotated[str | None, typer.Option(help="embedded, or the path of a checkpoint.")] = None,
+    online: Annotated[bool | None, typer.Option("--online", help="Ask the model bar by bar, not ahead.")] = None,
+    allow_degraded: Annotated[
+        bool | None, typer.Option("--allow-degraded", help="Run without a model if there is none.")
+    ] = None,
+    deadline_ms: Annotated[
+        float | None, typer.Option(help="Answer each bar within this time; implies --online.")
+    ] = None,
+    hang_limit_s: Annotated[
+        float | None, typer.Option(help="Without a deadline, give a forecast up after this.")
+    ] = None,
+    level: Annotated[int | None, typer.Option(min=0, max=5, help="Pin a level: none above it is asked.")] = None,
+    allow_short: Annotated[
+        bool | None, typer.Option("--allow-short/--no-short", help="Default: on for FX and perpetuals only.")
+    ] = None,
+    cash: Annotated[float | None, typer.Option(help="Starting cash, in the quote currency.")] = None,
+    fee_bps: Annotated[float | None, typer.Option(help="Fee per trade, basis points.")] = None,
+    spread_bps: Annotated[float | None, typer.Option(help="Full bid-ask spread, basis points.")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="From order to venue; 0 fills at the same close.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file; options on the command line win.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Run a backtest in which TiRex turns bars into regimes and the SAGE strategy trades on them.
+
+    Without options it runs on a simulated regime-switching market. The run directory holds the report, all tables
+    and everything it takes to run it again.
+    """
+    with errors_as_exit_codes():
+        from cli import render
+        from sage import rundir
+        from sage.backtest import run_backtest
+        from sage.config import BacktestConfig, load_config, with_values
+
+        settings = load_config(config) if config is not None else BacktestConfig()
+        settings = with_values(
+            settings,
+            data=with_values(settings.data, **_data_options(data, catalog, instrument, bar, start, end)),
+            model=with_values(settings.model, name=model, online=online, allow_degraded=allow_degraded),
+            regime=_regime_options(settings, deadline_ms, hang_limit_s, level),
+            sizing=with_values(settings.sizing, allow_short=allow_short),
+            costs=with_values(settings.costs, fee_bps=fee_bps, spread_bps=spread_bps, latency_ms=latency_ms),
+            cash=cash,
+            seed=seed,
+        )
+        directory = rundir.choose_directory(out, settings.data.instrument or settings.data.source)
+        with render.LiveProgress() as progress:
+            run = run_backtest(settings, progress)
+            progress.stage("writing the report", 1)
+            figures = rundir.write(run, directory)
+        if as_json:
+            typer.echo((directory / "summary.json").read_text().rstrip())
+        else:
+            render.backtest_summary(figures, directory)
+
+
+def _data_options(
+    data: str | None,
+    catalog: Path | None,
+    instrument: str | None,
+    bar: str | None,
+    start: str | None,
+    end: str | None,
+) -> dict[str, Any]:
+    from data.errors import OptionError
+
+    if data not in {None, "synthetic", "sp500", "catalog"}:
+        raise OptionError(f"--data {data}: must be synthetic or sp500; for ingested bars give --catalog DIR")
+    if catalog is not None and data in {"synthetic", "sp500"}:
+        raise OptionError(f"--catalog and --data {data} exclude each other")
+    return {
+        "source": "catalog" if catalog is not None else data,
+        "catalog": str(catalog) if catalog is not None else None,
+        "instrument": instrument,
+        "bar": bar,
+        "start": start,
+        "end": end,
+    }
+
+
+def _regime_options(
+    settings: BacktestConfig, deadline_ms: float | None, hang_limit_s: float | None, level: int | None
+) -> Any:
+    from regime.signal import Level
+    from sage.config import with_values
+
+    return with_values(
+        settings.regime,
+        deadline_ms=deadline_ms,
+        hang_limit_s=hang_limit_s,
+        pinned_level=None if level is None else Level(level),
+    )

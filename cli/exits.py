@@ -1,0 +1,55 @@
+"""Exit codes, and the one place where errors become messages and codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import typer
+
+from data.errors import DataError, OptionError
+from regime.errors import ModelUnavailable
+
+
+class ExitCode(IntEnum):
+    """What the shell gets; the README documents each."""
+
+    OK = 0
+    CHECK_FAILED = 1
+    USAGE = 2
+    BAD_DATA = 3
+    MODEL_UNAVAILABLE = 4
+    UNDECIDED = 5
+    INTERNAL = 6
+    INTERRUPTED = 130
+
+
+@contextmanager
+def errors_as_exit_codes() -> Iterator[None]:
+    """Turn what a command raises into one message on stderr and an exit code."""
+    try:
+        yield
+    except OptionError as error:
+        _leave(ExitCode.USAGE, error)
+    except DataError as error:
+        _leave(ExitCode.BAD_DATA, error)
+    except ModelUnavailable as error:
+        _leave(ExitCode.MODEL_UNAVAILABLE, f"{error}. To run without a model: --allow-degraded")
+    except KeyboardInterrupt:
+        _leave(ExitCode.INTERRUPTED, "interrupted; nothing was written")
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _leave(ExitCode.INTERNAL, f"{place}{error.strerror or error}; nothing was written")
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        _leave(ExitCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def _leave(code: ExitCode, message: object) -> None:
+    print(f"sage: {message}", file=sys.stderr)
+    raise typer.Exit(int(code))

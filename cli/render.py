@@ -1,0 +1,156 @@
+"""What people see: progress on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from data.ingest import IngestResult
+
+GAPS_SHOWN = 10
+
+
+class LiveProgress:
+    """One progress bar per stage, on stderr; on anything but a terminal one line per stage instead."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            refresh_per_second=8,
+            disable=not self._console.is_terminal,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> LiveProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if exception[0] is None:
+            self._finish()
+        self._progress.stop()
+
+    def stage(self, name: str, total: int) -> None:
+        """Finish the stage before and begin another one."""
+        self._finish()
+        if not self._console.is_terminal:
+            self._console.print(f"{name} ...", highlight=False)
+        self._task = self._progress.add_task(name, total=total, note="")
+
+    def advance(self, steps: int, note: str = "") -> None:
+        """So many steps more."""
+        if self._task is not None:
+            self._progress.update(self._task, advance=steps, note=note)
+
+    def reach(self, name: str, done: int, total: int) -> None:
+        """Be at ``done`` of ``total`` in the stage of that name."""
+        current = self._progress.tasks[-1] if self._progress.tasks else None
+        if current is None or current.description != name:
+            self.stage(name, total)
+        self._progress.update(self._task, completed=done, total=total)
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            task = self._progress.tasks[-1]
+            self._progress.update(self._task, completed=task.total)
+
+
+def _table(rows: Iterable[tuple[str, str]], title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.2f} %"
+
+
+def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
+    """The figures of a run, and where the rest is."""
+    coverage, latency, accuracy = figures["coverage"], figures["latency_ms"], figures["regime_accuracy"]
+    sharpe = figures["sharpe"]
+    rows = [
+        ("data", f"{figures['data']}, {figures['bar']} bars of {figures['instrument']}"),
+        ("bars, signals", f"{figures['bars']:,} / {figures['signals']:,}  ({figures['rejected_bars']} bars rejected)"),
+        ("levels", "  ".join(f"{name} {count:,}" for name, count in figures["levels"].items() if count)),
+        ("warm-up bars", f"{figures['warm_up_bars']:,}"),
+        (
+            "total return",
+            f"{_percent(figures['total_return'])}  (buy and hold {_percent(figures['buy_and_hold_return'])})",
+        ),
+        ("Sharpe", "–" if sharpe is None else f"{sharpe:.2f}  ({figures['sharpe_basis']})"),
+        ("max drawdown", _percent(figures["max_drawdown"])),
+        ("orders, fills", f"{figures['orders']:,} / {figures['fills']:,}  ({figures['rejected_orders']} rejected)"),
+        ("costs paid", f"{figures['costs_paid']:,.2f}  (turnover {figures['turnover']:.1f} x equity)"),
+        ("coverage", f"{_percent(coverage['realised'])} of {_percent(coverage['nominal'])} nominal"),
+    ]
+    if accuracy is not None:
+        direction, volatility = _percent(accuracy["direction"]), _percent(accuracy["volatility"])
+        rows.append(("regime accuracy", f"direction {direction}, volatility {volatility}  (balanced)"))
+    if latency["p50"] is not None:
+        quantiles = f"p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f}, max {latency['max']:.2f} ms"
+        rows.append(("latency", f"{quantiles}  (forecasts from the {latency['source']})"))
+    seconds = figures["seconds"]
+    rows += [
+        ("speed", f"{figures['bars_per_second']:,.0f} bars/s, {seconds['total']:.1f} s in all"),
+        ("hash", str(figures["determinism_hash"])),
+        ("report", str(directory / "report.html")),
+    ]
+    if figures["fault_reasons"]:
+        faults = ", ".join(f"{reason} {count}" for reason, count in figures["fault_reasons"].items())
+        rows.insert(4, ("faults", faults))
+    console = Console()
+    console.print(_table(rows, "[bold]SAGE backtest[/bold]"), highlight=False)
+    console.print("Built with technology from NXAI", style="dim", highlight=False)
+
+
+def ingest_summary(result: IngestResult) -> None:
+    """What was read, written and rejected."""
+    quality = result.quality
+    rejected = ", ".join(f"{count} {reason}" for reason, count in quality.rejected.items()) or "none"
+    layouts = ", ".join(sorted(set(result.layouts.values())))
+    wrote = {
+        "added": f"{result.bars_written:,} bars",
+        "unchanged": f"nothing: the catalog holds these {result.bars_before:,} bars already",
+        "replaced": f"{result.bars_written:,} bars, REPLACING {result.bars_before:,} in the same interval",
+    }[str(result.outcome)]
+    rows = [
+        ("layout", layouts),
+        ("rows read", f"{quality.rows_read:,}"),
+        ("written", wrote),
+        ("rejected", rejected + (f"  (in {result.rejected_path})" if result.rejected_path else "")),
+        ("interval", f"{result.interval}  (bar closes)"),
+        ("decimals", f"price {result.price_precision}, size {result.size_precision}"),
+        ("gaps", f"{len(quality.gaps):,} with {quality.missing_bars:,} bars missing"),
+    ]
+    longest = sorted(quality.gaps, key=lambda gap: -gap.missing_bars)[:GAPS_SHOWN]
+    rows += [("", f"{gap['missing_bars']:,} bars after {gap['after']}") for gap in _gap_rows(longest)]
+    if len(quality.gaps) > GAPS_SHOWN:
+        rows.append(("", f"... and {len(quality.gaps) - GAPS_SHOWN:,} shorter ones, in the report"))
+    rows += [("note", note) for note in quality.notes]
+    rows.append(("report", str(result.report_path)))
+    console = Console()
+    console.print(_table(rows, f"[bold]{result.instrument} {result.bar}: {result.outcome}[/bold]"), highlight=False)
+
+
+def _gap_rows(gaps: list[Any]) -> list[dict[str, Any]]:
+    from data.bars import iso
+
+    return [{"missing_bars": gap.missing_bars, "after": iso(gap.after_ns)} for gap in gaps]

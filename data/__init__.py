@@ -1,0 +1,1 @@
+"""Bars: from foreign files through quality checks into the catalog, and simulated ones."""

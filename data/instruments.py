@@ -1,0 +1,181 @@
+"""NT instruments for bars from files: what kind of thing it is, and how precise its prices and sizes are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from nautilus_trader.model.currencies import USD
+from nautilus_trader.model.identifiers import InstrumentId, Symbol
+from nautilus_trader.model.instruments import CryptoPerpetual, CurrencyPair, Equity, Instrument
+from nautilus_trader.model.objects import Currency, Price, Quantity
+
+from data.bars import Bars, FloatArray
+from data.errors import DataError, OptionError
+
+MAX_PRICE_PRECISION = 12
+MAX_SIZE_PRECISION = 9
+
+_FIAT = frozenset(
+    (
+        "USD EUR GBP JPY CHF AUD CAD NZD SEK NOK DKK PLN HUF CZK TRY ZAR MXN SGD HKD CNH CNY INR KRW THB ILS RUB BRL"
+    ).split()
+)
+_CRYPTO_QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "DAI", "BTC", "ETH", "BNB", "XBT")
+_METALS = frozenset({"XAU", "XAG", "XPT", "XPD"})
+
+
+class Kind(StrEnum):
+    """What an instrument is; it decides its calendar and whether short positions are the default."""
+
+    CRYPTO = "crypto"
+    PERPETUAL = "perpetual"
+    FX = "fx"
+    EQUITY = "equity"
+
+    @property
+    def always_open(self) -> bool:
+        """True where the market trades every hour of every day: 365 days a year, and any gap is an outage."""
+        return self in {Kind.CRYPTO, Kind.PERPETUAL}
+
+    @property
+    def trading_days_per_year(self) -> int:
+        """Days by which a daily Sharpe ratio is annualised."""
+        return 365 if self.always_open else 252
+
+    @property
+    def can_short(self) -> bool:
+        """True where a short position needs no borrowing."""
+        return self in {Kind.PERPETUAL, Kind.FX}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Decimals of prices and of sizes."""
+
+    price: int
+    size: int
+
+
+def parse_instrument_id(text: str) -> InstrumentId:
+    """Read ``SYMBOL.VENUE``. Raises OptionError for anything else."""
+    symbol, _, venue = text.strip().rpartition(".")
+    if not symbol or not venue or any(mark in text for mark in ("/", "\\", " ")) or not text.isascii():
+        raise OptionError(f"instrument {text!r} is not SYMBOL.VENUE; write for example BTCUSDT.BINANCE")
+    return InstrumentId.from_str(f"{symbol}.{venue}")
+
+
+def guess_kind(instrument_id: InstrumentId) -> Kind:
+    """Tell an instrument's kind from its symbol: pairs by their quote currency, everything else as equity."""
+    symbol = instrument_id.symbol.value.upper()
+    if symbol.endswith(("-PERP", "_PERP", "-SWAP")):
+        return Kind.PERPETUAL
+    pair = _split_pair(symbol)
+    if pair is None:
+        return Kind.EQUITY
+    base, quote = pair
+    return Kind.FX if quote in _FIAT and (base in _FIAT or base in _METALS) else Kind.CRYPTO
+
+
+def kind_of(instrument: Instrument) -> Kind:
+    """The kind that was chosen when the instrument was made here, or a guess for one made elsewhere."""
+    info = instrument.info or {}
+    return Kind(info["sage_kind"]) if "sage_kind" in info else guess_kind(instrument.id)
+
+
+def _split_pair(symbol: str) -> tuple[str, str] | None:
+    for mark in "-_":
+        base, found, quote = symbol.partition(mark)
+        if found and base and quote:
+            return base, quote
+    # A coin quoted in dollars or euros ("BTCUSD") is known by its first letters; others may be tickers ("CRUS").
+    for quote in (*_CRYPTO_QUOTES, *sorted(_FIAT)):
+        base = symbol[: -len(quote)]
+        if symbol.endswith(quote) and base and _is_currency(base, quote):
+            return base, quote
+    return None
+
+
+def _is_currency(base: str, quote: str) -> bool:
+    if quote in _CRYPTO_QUOTES:
+        return len(base) >= 2
+    return base in _FIAT or base in _METALS or Currency.from_internal_map(base) is not None
+
+
+def infer_precision(bars: Bars, kind: Kind) -> tuple[Precision, list[str]]:
+    """Decimals that reproduce every price and volume, with a note where the data has float noise."""
+    notes: list[str] = []
+    prices = np.concatenate([bars.open, bars.high, bars.low, bars.close])
+    price, noisy = decimals(prices, MAX_PRICE_PRECISION)
+    if noisy:
+        notes.append(f"prices carry more digits than a tick has; rounded to {price} decimals")
+    if kind is Kind.EQUITY:
+        return Precision(max(price, 2), 0), notes
+    size, _ = decimals(bars.volume, MAX_SIZE_PRECISION)
+    # One step of size should be worth well under one unit of the quote currency, or positions come in lumps.
+    fine_enough = int(np.clip(np.ceil(np.log10(max(float(np.median(bars.close)), 1e-9))) + 1, 0, MAX_SIZE_PRECISION))
+    return Precision(price, max(size, fine_enough) if kind is not Kind.FX else size), notes
+
+
+def decimals(values: FloatArray, limit: int) -> tuple[int, bool]:
+    """The least number of decimals that reproduces ``values``, and whether they had to be rounded for it.
+
+    Digits beyond the 13th significant one are float noise. Where noise is larger than that (prices that were
+    scaled or averaged), the decimals kept stand for nine significant digits of the typical value.
+    """
+    known = values[np.isfinite(values) & (values != 0)]
+    if len(known) == 0:
+        return 0, False
+    size = np.abs(known)
+    for count in range(limit + 1):
+        if bool((np.abs(np.round(known, count) - known) <= 1e-13 * size + 1e-17).all()):
+            return count, False
+    return int(np.clip(9 - np.ceil(np.log10(np.median(size))), 0, limit)), True
+
+
+def make_instrument(instrument_id: InstrumentId, kind: Kind, precision: Precision) -> Instrument:
+    """Build the NT instrument. Fees are nil here: a backtest sets its own."""
+    if not 0 <= precision.price <= 16 or not 0 <= precision.size <= 16:
+        raise OptionError("precisions lie between 0 and 16 decimals")
+    price_increment = Price.from_str(_increment(precision.price))
+    size_increment = Quantity.from_str(_increment(precision.size))
+    info = {"sage_kind": str(kind)}
+    common = {
+        "instrument_id": instrument_id,
+        "raw_symbol": Symbol(instrument_id.symbol.value),
+        "price_precision": precision.price,
+        "price_increment": price_increment,
+        "ts_event": 0,
+        "ts_init": 0,
+        "info": info,
+    }
+    if kind is Kind.EQUITY:
+        return Equity(currency=USD, lot_size=Quantity.from_int(1), **common)
+    symbol = instrument_id.symbol.value.upper()
+    for suffix in ("-PERP", "_PERP", "-SWAP"):
+        symbol = symbol.removesuffix(suffix)
+    pair = _split_pair(symbol)
+    if pair is None:
+        raise DataError(f"{instrument_id}: no pair of currencies; give --kind equity, or a symbol such as BTCUSDT")
+    base, quote = (_currency(code, kind) for code in pair)
+    sized = common | {"size_precision": precision.size, "size_increment": size_increment}
+    if kind is Kind.PERPETUAL:
+        return CryptoPerpetual(
+            base_currency=base, quote_currency=quote, settlement_currency=quote, is_inverse=False,
+            lot_size=size_increment, **sized,
+        )  # fmt: skip
+    return CurrencyPair(base_currency=base, quote_currency=quote, **sized)
+
+
+def _currency(code: str, kind: Kind) -> Currency:
+    known = Currency.from_internal_map(code)
+    if known is not None:
+        return known
+    if kind is Kind.FX:
+        raise OptionError(f"currency {code} is unknown; give --kind crypto if it is a coin")
+    return Currency.from_str(code)
+
+
+def _increment(precision: int) -> str:
+    return "1" if precision == 0 else f"0.{'0' * (precision - 1)}1"

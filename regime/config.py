@@ -1,0 +1,65 @@
+"""Configuration of the regime path. Lengths are in bars, so the same values fit minutes and days."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from regime.signal import Level
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """Adaptive conformal inference (Gibbs and Candes, 2021).
+
+    ``miscoverage`` is the target share of returns outside the interval, ``step_size`` their gamma; the newest
+    ``window_scores`` scores are kept, and level FULL needs ``min_scores`` of them.
+    """
+
+    miscoverage: float = 0.10
+    step_size: float = 0.005
+    window_scores: int = 1000
+    min_scores: int = 100
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """When a regime begins and ends.
+
+    The trend is a z-score: a direction begins beyond ``enter_trend`` and ends within ``leave_trend``. Volatility
+    states are split where they separate best over the last ``reference_bars``, with a dead band of ``band``
+    times the distance between the states.
+    """
+
+    trend_span_bars: int = 128
+    forecast_weight: float = 0.5
+    enter_trend: float = 0.7
+    leave_trend: float = 0.2
+    volatility_decay: float = 0.94
+    reference_bars: int = 2000
+    band: float = 0.15
+
+
+@dataclass(frozen=True)
+class RegimeConfig:
+    """The detector: its window, its levels' preconditions and its deadline.
+
+    ``closure_seconds`` is the longest time for which the market may be closed without leaving a gap: 0 for one
+    that never closes. A gap of more than ``max_gap_bars`` beyond that, or ``max_rejects`` rejected bars in a row,
+    make the window unusable. ``deadline_ms`` of 0 waits for the model, at most ``hang_limit_s``.
+    """
+
+    context_bars: int = 512
+    horizon_bars: int = 16
+    model_min_bars: int = 32
+    smart_min_bars: int = 64
+    simple_min_bars: int = 3
+    max_gap_bars: int = 24
+    closure_seconds: int = 0
+    max_rejects: int = 3
+    history_regimes: int = 100
+    deadline_ms: float = 0.0
+    reserve_ms: float = 3.0
+    hang_limit_s: float = 30.0
+    pinned_level: Level | None = None
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)

@@ -1,0 +1,218 @@
+"""One bar in, one signal out: the whole regime path, free of NT and of torch.
+
+Backtests, latency benchmarks, fault injection and soaks all drive this class, so what they judge is what trades.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from regime import fallback
+from regime.calibration import ConformalCalibrator
+from regime.classifier import EwmaVolatility, RegimeClassifier, TrendFilter
+from regime.config import RegimeConfig
+from regime.errors import ForecastFailed
+from regime.fallback import Evidence, ForecastResult
+from regime.forecast import Forecast, Forecaster, window_key
+from regime.serving.cache import ForecastStore
+from regime.signal import BarRejected, Level, Reason, Signal
+from regime.window import BarInput, BarWindow
+
+Stopwatch = Callable[[], float]
+"""Seconds that pass, from any origin; handed in, so that a simulation can hand in its own."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one bar took, and where its forecast came from (``model``, ``store`` or ``none``)."""
+
+    source: str
+    total_ms: float
+    model_ms: float
+
+
+@dataclass
+class DetectorState:
+    """All that a detector remembers from bar to bar."""
+
+    window: BarWindow
+    calibrator: ConformalCalibrator
+    classifier: RegimeClassifier
+    trend: TrendFilter
+    volatility: EwmaVolatility
+    history: deque[Signal]
+    accepted_bars: int = 0
+    rejected_bars: int = 0
+    realised_trend: float = 0.0
+    failures: Counter[Reason] = field(default_factory=Counter)
+
+
+class Detector:
+    """Turns bars into signals.
+
+    Parameters
+    ----------
+    config
+        Lengths, levels and deadline.
+    instrument_id
+        Goes into every signal.
+    bar_seconds
+        Length of a bar.
+    forecaster
+        The model, or None where there is none: the chain then answers from level SMART on.
+    store
+        Forecasts made ahead, if this run may read any.
+    stopwatch
+        Measures deadlines; ``time.perf_counter`` unless simulated.
+    """
+
+    def __init__(
+        self,
+        config: RegimeConfig,
+        instrument_id: str,
+        bar_seconds: int,
+        forecaster: Forecaster | None,
+        store: ForecastStore | None = None,
+        stopwatch: Stopwatch = time.perf_counter,
+    ) -> None:
+        self.config = config
+        self.last_timing = Timing("none", 0.0, 0.0)
+        self._instrument_id = instrument_id
+        self._forecaster = forecaster
+        self._store = store
+        self._stopwatch = stopwatch
+        self._state = DetectorState(
+            window=BarWindow(config, bar_seconds),
+            calibrator=ConformalCalibrator(config.calibration, config.horizon_bars),
+            classifier=RegimeClassifier(config.classifier),
+            trend=TrendFilter(config.classifier.trend_span_bars),
+            volatility=EwmaVolatility(config.classifier.volatility_decay),
+            history=deque(maxlen=config.history_regimes),
+        )
+
+    @property
+    def failures(self) -> Counter[Reason]:
+        """Forecasts that were asked for and did not come, by reason."""
+        return self._state.failures
+
+    def snapshot(self) -> DetectorState:
+        """A copy of everything remembered, independent of what follows."""
+        return copy.deepcopy(self._state)
+
+    def restore(self, state: DetectorState) -> None:
+        """Go on from a snapshot."""
+        self._state = copy.deepcopy(state)
+
+    def step(self, bar: BarInput) -> Signal | BarRejected:
+        """Answer one bar: a signal if it is accepted, the reason if not. Raises nothing for any bar."""
+        started = self._stopwatch()
+        state = self._state
+        why = state.window.accept(bar)
+        if why is not None:
+            state.rejected_bars += 1
+            self.last_timing = Timing("none", 1e3 * (self._stopwatch() - started), 0.0)
+            return BarRejected(self._instrument_id, why, bar.ts_ns, bar.ts_ns)
+        state.accepted_bars += 1
+        self._take_in(bar)
+        forecast, source, model_ms = self._forecast(started)
+        volatility = state.volatility.value
+        scale = forecast.reason if isinstance(forecast, ForecastFailed) else forecast.scale(volatility)
+        evidence = Evidence(
+            config=self.config,
+            window=state.window,
+            forecast=forecast,
+            forecast_scale=scale,
+            calibrator=state.calibrator,
+            classifier=state.classifier,
+            realised_trend=state.realised_trend,
+            realised_volatility=volatility,
+            history=state.history,
+        )
+        level, answer, reasons = fallback.answer(evidence)
+        signal = Signal(
+            instrument_id=self._instrument_id,
+            direction=answer.regime.direction,
+            volatility_state=answer.regime.volatility_state,
+            confidence=answer.confidence,
+            uncertainty=answer.uncertainty,
+            expected_return=answer.expected_return,
+            interval_low=answer.interval[0],
+            interval_high=answer.interval[1],
+            realised_volatility=volatility,
+            forecast_volatility=answer.forecast_volatility,
+            transition_probability=answer.regime.transition_probability,
+            level=level,
+            reasons=tuple(self._in_context(reason) for reason in reasons),
+            checkpoint_id=self._checkpoint_id() if level <= Level.BASIC else "",
+            ts_event=bar.ts_ns,
+            ts_init=bar.ts_ns,
+        )
+        if not isinstance(forecast, ForecastFailed) and not isinstance(scale, Reason):
+            # A sound forecast is entered for scoring, whichever level answered.
+            log_price = math.log(bar.close)
+            state.calibrator.await_outcome(state.accepted_bars, log_price, forecast.expected_return, scale)
+        state.history.append(signal)
+        self.last_timing = Timing(source, 1e3 * (self._stopwatch() - started), model_ms)
+        return signal
+
+    def _take_in(self, bar: BarInput) -> None:
+        """Bring volatility, trend and matured scores up to this bar."""
+        state = self._state
+        if state.window.restarted_now:
+            state.calibrator.forget_pending()
+            return
+        newest = float(state.window.returns.view(1)[0])
+        # Standardised by the volatility known before this return.
+        known = state.volatility.value
+        if known > 0:
+            state.realised_trend = state.trend.update(newest / known)
+        state.volatility.update(newest)
+        state.calibrator.observe(state.accepted_bars, math.log(bar.close))
+
+    def _forecast(self, started: float) -> tuple[ForecastResult, str, float]:
+        """Ask the store, then the model; never longer than the deadline allows."""
+        window = self._state.window
+        if self.config.pinned_level is not None and self.config.pinned_level > Level.BASIC:
+            return ForecastFailed(Reason.PINNED), "none", 0.0
+        if not window.model_ready:
+            short = window.usable_bars < self.config.model_min_bars
+            return ForecastFailed(window.shortage() if short else Reason.NO_VARIANCE), "none", 0.0
+        asked = self._stopwatch()
+        source = "store"
+        try:
+            context = window.context()
+            answer = self._store.get(window_key(context)) if self._store is not None else None
+            if answer is None:
+                source = "model"
+                if self._forecaster is None:
+                    raise ForecastFailed(Reason.MODEL_UNAVAILABLE)
+                timeout_s = self.config.hang_limit_s
+                if self.config.deadline_ms:
+                    budget_ms = self.config.deadline_ms - self.config.reserve_ms
+                    timeout_s = budget_ms / 1e3 - (self._stopwatch() - started)
+                answer = self._forecaster.forecast(context[None, :], self.config.horizon_bars, timeout_s)[0]
+            result: ForecastResult = Forecast.of(answer, self.config.horizon_bars)
+        except ForecastFailed as error:
+            result = error
+        except MemoryError:
+            result = ForecastFailed(Reason.OUT_OF_MEMORY)
+        except Exception as error:  # a user's own forecaster may raise anything; the bar still gets its signal
+            result = ForecastFailed(Reason.MODEL_ERROR, repr(error))
+        if isinstance(result, ForecastFailed):
+            self._state.failures[result.reason] += 1
+        return result, source, 1e3 * (self._stopwatch() - asked)
+
+    def _in_context(self, reason: Reason) -> Reason:
+        """Scores that are few because the run is young are warm-up, not a fault."""
+        young = not self._state.failures and self._state.window.restart is None
+        return Reason.WARM_UP if reason is Reason.FEW_SCORES and young else reason
+
+    def _checkpoint_id(self) -> str:
+        if self._forecaster is not None:
+            return self._forecaster.checkpoint_id
+        return self._store.checkpoint_id if self._store is not None else ""

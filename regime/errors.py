@@ -1,0 +1,30 @@
+"""What can go wrong on the model side.
+
+ModelUnavailable     there is no usable model: exit code 4
+ForecastFailed       this one forecast was not answered; the fallback chain takes over
+CannotAnswer         this level has not what it needs for this bar; the next one is asked
+"""
+
+from __future__ import annotations
+
+from regime.signal import Reason
+
+
+class ModelUnavailable(Exception):
+    """No usable model: checkpoint missing, damaged or of another architecture, or its process does not start."""
+
+
+class ForecastFailed(Exception):
+    """A forecast that was asked for and did not come, with the reason that the signal will carry."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+
+
+class CannotAnswer(Exception):
+    """A level's precondition does not hold."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason

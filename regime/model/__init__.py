@@ -1,0 +1,1 @@
+"""Checkpoints in, quantile forecasts out. Everything that imports torch is in here."""

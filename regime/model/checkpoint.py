@@ -1,0 +1,84 @@
+"""Checkpoints on disk: found by name, hashed and described without loading torch.
+
+A checkpoint is a directory with ``config.json`` and ``model.safetensors``, or a TiRex ``.ckpt`` file as NX-AI
+publishes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regime.errors import ModelUnavailable
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+EMBEDDED = "embedded"
+
+_EMBEDDED_DIR = Path(__file__).parent / "checkpoints" / "compact"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the weights lie and what they are.
+
+    ``hyper_parameters`` is None for a ``.ckpt`` file, which carries its own.
+    """
+
+    name: str
+    weights: Path
+    sha256: str
+    hyper_parameters: dict[str, Any] | None
+
+    @property
+    def id(self) -> str:
+        """First 16 hex digits of the weights' sha256."""
+        return self.sha256[:16]
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """Resolve ``embedded`` or a path.
+
+    Raises
+    ------
+    ModelUnavailable
+        If there is nothing of that name, or it is no checkpoint.
+    """
+    path = _EMBEDDED_DIR if name == EMBEDDED else Path(name).expanduser()
+    if not path.exists():
+        hint = (
+            "a name on a model hub? Fetch its files and give their path" if name.count("/") == 1 else "check the path"
+        )
+        raise ModelUnavailable(
+            f"model {name!r}: no such checkpoint ({hint}); 'embedded' is the one that ships with SAGE"
+        )
+    if path.is_file():
+        if path.suffix != ".ckpt":
+            raise ModelUnavailable(
+                f"model {name!r}: give a directory with {CONFIG_FILE} and {WEIGHTS_FILE}, or a .ckpt file"
+            )
+        return Checkpoint(name, path.resolve(), _sha256(path), None)
+    config_path, weights = path / CONFIG_FILE, path / WEIGHTS_FILE
+    for needed in (config_path, weights):
+        if not needed.is_file():
+            raise ModelUnavailable(f"model {name!r}: {needed.name} is missing in {path}")
+    try:
+        document = json.loads(config_path.read_text())
+        hyper_parameters = dict(document["hyper_parameters"])
+        architecture = document["architecture"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelUnavailable(f"model {name!r}: {CONFIG_FILE} is no checkpoint description ({error!r})") from error
+    if architecture != "TiRexZero":
+        raise ModelUnavailable(f"model {name!r}: architecture {architecture!r} is unknown; TiRexZero is the one served")
+    return Checkpoint(name, weights.resolve(), _sha256(weights), hyper_parameters)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelUnavailable(f"{path}: not readable ({error.strerror})") from error

@@ -1,0 +1,202 @@
+"""Train the compact TiRex checkpoint from scratch on simulated return series.
+
+``python -m regime.model.training --out DIR`` writes ``model.safetensors`` and ``config.json``. The loss is
+the pinball loss of the nine quantiles of the next patch, at every position that has seen the bars it is
+scaled by. Scaling by a random prefix, not by the whole series, keeps the future out of the scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from tirex.models.tirex import TiRexZero
+
+from regime.forecast import QUANTILE_LEVELS
+from regime.model import simulation
+from regime.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from regime.model.slstm import use_full_precision_cells
+
+MIN_SCALE_PATCHES = 2
+POOL_SERIES = 4096
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What to train, on how much, from which seed."""
+
+    seed: int = 20260101
+    steps: int = 2000
+    batch_series: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warm_up_steps: int = 100
+    gradient_norm_max: float = 1.0
+    patch_bars: int = 16
+    context_bars: int = 512
+    width: int = 128
+    heads: int = 4
+    blocks: int = 4
+    hidden_width: int = 256
+
+
+def model_hyper_parameters(config: TrainingConfig) -> dict[str, object]:
+    """The keyword arguments of ``TiRexZero`` for this configuration."""
+    return {
+        "model_config": {
+            "input_patch_size": config.patch_bars,
+            "output_patch_size": config.patch_bars,
+            "quantiles": list(QUANTILE_LEVELS),
+            "block_kwargs": {"embedding_dim": config.width, "num_heads": config.heads, "num_blocks": config.blocks},
+            "input_ff_dim": config.hidden_width,
+        },
+        "train_ctx_len": config.context_bars,
+    }
+
+
+def build_model(config: TrainingConfig) -> TiRexZero:
+    """A model with fresh weights. The stock package leaves several of them uninitialised memory."""
+    model = TiRexZero(backend="torch", **model_hyper_parameters(config))
+    use_full_precision_cells(model)
+    for name, parameter in model.named_parameters():
+        if name.endswith("_recurrent_kernel_"):
+            torch.nn.init.normal_(parameter, std=0.02)
+        elif name.endswith("_bias_"):
+            # (head, gate, head width): forget logits spread over short and long memories.
+            bias = torch.zeros(config.heads, 4, config.width // config.heads)
+            bias[:, 1] = torch.linspace(1.0, 6.0, bias.shape[-1])
+            parameter.data.copy_(bias.reshape(-1))
+        elif "norm" in name:
+            continue
+        elif parameter.ndim == 3:
+            torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+        elif parameter.ndim == 1:
+            # Zero biases make an all-NaN patch a zero vector, where the norm's gradient is infinite.
+            torch.nn.init.uniform_(parameter, -0.1, 0.1)
+    return model
+
+
+class SeriesPool:
+    """Hands out batches of simulated series, refilled when used up."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._config = config
+        self._rng = np.random.default_rng(config.seed)
+        self._bars = config.context_bars + config.patch_bars
+        self._returns = np.empty((0, self._bars))
+        self._first_patch = np.empty(0, dtype=np.int64)
+
+    def batch(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Scaled series (series, bars) with NaN gaps, target mask and loss weights per patch (series, patches)."""
+        config = self._config
+        if len(self._returns) < config.batch_series:
+            self._returns = simulation.simulate_returns(self._rng, POOL_SERIES, self._bars)
+            max_truncation = config.context_bars // config.patch_bars - MIN_SCALE_PATCHES - 1
+            self._first_patch = simulation.truncate_left(self._rng, self._returns, config.patch_bars, max_truncation)
+        returns, self._returns = self._returns[: config.batch_series], self._returns[config.batch_series :]
+        first, self._first_patch = self._first_patch[: config.batch_series], self._first_patch[config.batch_series :]
+        patches = config.context_bars // config.patch_bars
+        scaled_until = self._rng.integers(first + MIN_SCALE_PATCHES, patches + 1)
+        bars = np.arange(self._bars)[None, :]
+        prefix = np.where(bars < scaled_until[:, None] * config.patch_bars, returns, np.nan)
+        mean = np.nanmean(prefix, axis=1, keepdims=True)
+        scale = np.nanstd(prefix, axis=1, keepdims=True)
+        scale = np.where(scale > 0, scale, 1.0)
+        scaled = np.clip((returns - mean) / scale, -50.0, 50.0)
+        # Output t speaks of patch t + 1, so the first that knows its whole scale is scaled_until - 1.
+        weights = np.arange(patches)[None, :] >= scaled_until[:, None] - 1
+        return (
+            torch.from_numpy(scaled.astype(np.float32)),
+            torch.from_numpy(weights.astype(np.float32)),
+            torch.from_numpy(scaled_until),
+        )
+
+
+def pinball_loss(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Mean pinball loss of (series, patches, quantiles, patch bars) against (series, patches, patch bars)."""
+    levels = torch.tensor(QUANTILE_LEVELS).view(1, 1, -1, 1)
+    error = target.unsqueeze(2) - predicted
+    loss = torch.maximum(levels * error, (levels - 1.0) * error).mean(dim=(2, 3))
+    per_series = (loss * weights).sum(dim=1) / weights.sum(dim=1)
+    return per_series.mean()
+
+
+def train(config: TrainingConfig, out: Path) -> None:
+    """Train and write the checkpoint; prints a line to stderr every 50 steps."""
+    torch.manual_seed(config.seed)
+    torch.set_flush_denormal(True)
+    model = build_model(config)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=config.learning_rate,
+        total_steps=config.steps,
+        pct_start=min(0.3, config.warm_up_steps / config.steps),
+        div_factor=20.0,
+        final_div_factor=100.0,
+    )
+    pool = SeriesPool(config)
+    losses: list[float] = []
+    started = time.monotonic()
+    for step in range(config.steps):
+        series, weights, _ = pool.batch()
+        patches = series.unfold(1, config.patch_bars, config.patch_bars)
+        known = torch.isnan(patches).logical_not().to(patches.dtype)
+        inputs = torch.cat((torch.nan_to_num(patches), known), dim=2)[:, :-1]
+        outputs = model._forward_model(inputs)
+        predicted = outputs.unflatten(-1, (len(QUANTILE_LEVELS), config.patch_bars))
+        loss = pinball_loss(predicted, patches[:, 1:].nan_to_num(), weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm_max, error_if_nonfinite=True)
+        optimizer.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        if step % 50 == 49:
+            recent = float(np.mean(losses[-50:]))
+            rate = (step + 1) / (time.monotonic() - started)
+            message = f"step {step + 1}/{config.steps}  loss {recent:.4f}  gradient norm {float(norm):.2f}"
+            print(f"{message}  {rate:.2f} steps/s", file=sys.stderr, flush=True)
+    _write(model, config, losses, out)
+
+
+def _write(model: TiRexZero, config: TrainingConfig, losses: list[float], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, out / WEIGHTS_FILE)
+    tail = max(1, len(losses) // 20)
+    document = {
+        "architecture": "TiRexZero",
+        "hyper_parameters": model_hyper_parameters(config),
+        "training": {
+            **asdict(config),
+            "recipe": simulation.RECIPE,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "loss_first": round(float(np.mean(losses[:tail])), 5),
+            "loss_last": round(float(np.mean(losses[-tail:])), 5),
+            "loss_unit": "mean pinball loss of nine quantiles, in standard deviations of the context",
+        },
+    }
+    (out / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
+
+
+def main() -> None:
+    """Command line of ``python -m regime.model.training``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="directory for model.safetensors and config.json")
+    parser.add_argument("--steps", type=int, default=TrainingConfig.steps)
+    parser.add_argument("--seed", type=int, default=TrainingConfig.seed)
+    arguments = parser.parse_args()
+    train(TrainingConfig(seed=arguments.seed, steps=arguments.steps), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The trading side: sizing, strategy, the backtest and what it leaves."""

@@ -1,0 +1,342 @@
+"""A backtest from configuration to result: market, model, NT engine, books.
+
+``run_backtest`` is the one function behind ``sage backtest``; call it from Python just as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from nautilus_trader.backtest.config import BacktestEngineConfig
+from nautilus_trader.backtest.engine import BacktestEngine
+from nautilus_trader.backtest.models import LatencyModel
+from nautilus_trader.config import LoggingConfig
+from nautilus_trader.model.currencies import USD
+from nautilus_trader.model.enums import AccountType, OmsType
+from nautilus_trader.model.identifiers import TraderId
+from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.model.objects import Money
+
+from data.errors import OptionError
+from data.instruments import Kind
+from data.market import Market, catalog_market, sp500_market, synthetic_market
+from regime.actor import RegimeActor, RegimeActorConfig, bar_input
+from regime.config import RegimeConfig
+from regime.detector import Detector, Timing
+from regime.errors import ModelUnavailable
+from regime.model.checkpoint import Checkpoint, find_checkpoint
+from regime.serving.cache import ForecastStore, forecast_ahead
+from regime.serving.client import ModelClient
+from regime.signal import BarRejected, Level, Signal
+from sage.config import BacktestConfig, validate
+from sage.costs import FeeAndSpread
+from sage.ledger import Ledger
+from sage.sizing import ExposurePolicy
+from sage.strategy import BookEntry, SageStrategy, SageStrategyConfig
+
+CLOSURE_SECONDS = 5 * 86_400
+"""Markets with sessions may be closed for a long weekend without leaving a gap."""
+
+_SESSION_SECONDS = {Kind.EQUITY: 6.5 * 3600, Kind.FX: 86_400.0, Kind.CRYPTO: 86_400.0, Kind.PERPETUAL: 86_400.0}
+_PROGRESS_EVERY_BARS = 200
+
+
+class Progress(Protocol):
+    """Hears how far a run is. Every method may be called often and must return at once."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage of ``total`` steps begins."""
+
+    def advance(self, steps: int, note: str = "") -> None:
+        """So many further steps are done; ``note`` is a line for people."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Do nothing."""
+
+    def advance(self, steps: int, note: str = "") -> None:
+        """Do nothing."""
+
+
+class BacktestFailed(Exception):
+    """The run itself went wrong inside NT: exit code 6."""
+
+
+@dataclass(frozen=True)
+class OrderRecord:
+    """One order as it ended; ``side`` is +1 for buys and -1 for sells."""
+
+    order_id: str
+    ts_ns: int
+    side: int
+    quantity: float
+    filled_quantity: float
+    status: str
+
+
+@dataclass
+class BacktestRun:
+    """Everything that a run left: the raw material of its results."""
+
+    config: BacktestConfig
+    market: Market
+    checkpoint: Checkpoint | None
+    model_error: str
+    engine_name: str
+    signals: list[Signal] = field(default_factory=list)
+    rejections: list[BarRejected] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+    book: list[BookEntry] = field(default_factory=list)
+    orders: list[OrderRecord] = field(default_factory=list)
+    refused_orders: list[tuple[int, str, str]] = field(default_factory=list)
+    ignored_signals: dict[str, int] = field(default_factory=dict)
+    forecast_failures: dict[str, int] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=lambda: Ledger(0.0))
+    seconds: dict[str, float] = field(default_factory=dict)
+    model_peak_rss_bytes: int = 0
+    model_restarts: int = 0
+    allow_short: bool = False
+
+    @property
+    def forecasts_made(self) -> str:
+        """Which path the forecasts took: ``ahead`` in batches, ``online`` bar by bar, or ``none``."""
+        if self.checkpoint is None or self.model_error:
+            return "none"
+        return "online" if runs_online(self.config) else "ahead"
+
+
+def runs_online(config: BacktestConfig) -> bool:
+    """True where the model is asked bar by bar: when told to, and whenever its speed is judged by a deadline."""
+    return config.model.online or config.regime.deadline_ms > 0
+
+
+def load_market(config: BacktestConfig) -> Market:
+    """The market that a configuration names.
+
+    Raises
+    ------
+    OptionError
+        If the options do not fit together.
+    CatalogError
+        If the catalog has not what is asked for.
+    """
+    data = config.data
+    if data.source != "catalog":
+        stray = [name for name in ("catalog", "instrument", "bar", "start", "end") if getattr(data, name) is not None]
+        if stray:
+            raise OptionError(f"--{stray[0]} goes with --catalog, not with --data {data.source}")
+    match data.source:
+        case "synthetic":
+            return synthetic_market(dataclasses.replace(data.synthetic, seed=config.seed))
+        case "sp500":
+            return sp500_market()
+        case "catalog":
+            if data.catalog is None or data.instrument is None:
+                raise OptionError("a catalog needs its directory and an instrument: --catalog DIR --instrument ID")
+            return catalog_market(Path(data.catalog), data.instrument, data.bar, data.start, data.end)
+
+
+def run_backtest(config: BacktestConfig, progress: Progress | None = None) -> BacktestRun:
+    """Run a backtest.
+
+    Raises
+    ------
+    OptionError, DataError
+        If the configuration or the data are at fault.
+    ModelUnavailable
+        If there is no model and the configuration does not allow a degraded run.
+    BacktestFailed
+        If NT stopped before the last bar.
+    """
+    show = progress or Silent()
+    validate(config)
+    started = time.perf_counter()
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - begun
+
+    with ExitStack() as stack:
+        # The model process needs seconds to load; the bars are read meanwhile.
+        model = _launch_model(config, stack)
+        with timed("load_data"):
+            show.stage("loading bars", 1)
+            market = load_market(config)
+            show.advance(1)
+        regime = _for_market(config.regime, market)
+        config = dataclasses.replace(config, regime=regime)
+        run = BacktestRun(config, market, None, "", "", ledger=Ledger(config.cash), seconds=seconds)
+        run.allow_short = market.kind.can_short if config.sizing.allow_short is None else config.sizing.allow_short
+        with timed("start_model"):
+            client = _await_model(model, run, show)
+        store = None
+        if client is not None and not runs_online(config):
+            with timed("forecast_ahead"):
+                store = _forecast_ahead(regime, market, client, show)
+        with timed("engine"):
+            _trade(run, regime, client, store, show)
+        if client is not None:
+            client.close()
+            run.model_peak_rss_bytes = client.peak_rss_bytes
+            run.model_restarts = client.restarts
+    seconds["total"] = time.perf_counter() - started
+    return run
+
+
+def bars_per_year(market: Market) -> float:
+    """Bars in a year of this market's calendar: by kind and bar size alone, never counted from the data."""
+    per_day = max(1.0, _SESSION_SECONDS[market.kind] / market.size.seconds)
+    return market.kind.trading_days_per_year * per_day
+
+
+def _for_market(regime: RegimeConfig, market: Market) -> RegimeConfig:
+    """Let markets with sessions close overnight and over weekends without calling that a gap."""
+    if regime.closure_seconds or market.kind.always_open:
+        return regime
+    return dataclasses.replace(regime, closure_seconds=CLOSURE_SECONDS)
+
+
+def _launch_model(config: BacktestConfig, stack: ExitStack) -> ModelClient | ModelUnavailable | None:
+    """Begin to start the model: the client, why there is none, or None where the pinned level needs none."""
+    pinned = config.regime.pinned_level
+    if pinned is not None and pinned > Level.BASIC:
+        return None
+    serving = dataclasses.replace(config.serving, hang_limit_s=config.regime.hang_limit_s)
+    try:
+        client = stack.enter_context(ModelClient(find_checkpoint(config.model.name), serving))
+        client.launch()
+    except ModelUnavailable as error:
+        if not config.model.allow_degraded:
+            raise
+        return error
+    return client
+
+
+def _await_model(model: ModelClient | ModelUnavailable | None, run: BacktestRun, show: Progress) -> ModelClient | None:
+    """Wait until the model is ready; None where the run goes on without one."""
+    if isinstance(model, ModelClient):
+        show.stage("starting the model process", 1)
+        run.checkpoint = model.checkpoint
+        try:
+            model.start()
+        except ModelUnavailable as error:
+            if not run.config.model.allow_degraded:
+                raise
+            model = error
+    if isinstance(model, ModelUnavailable):
+        run.model_error = str(model)
+        show.stage("running without a model", 1)
+        return None
+    if model is not None:
+        run.engine_name = model.engine
+    return model
+
+
+def _forecast_ahead(regime: RegimeConfig, market: Market, client: ModelClient, show: Progress) -> ForecastStore:
+    inputs = [bar_input(bar) for bar in market.nautilus_bars]
+    show.stage("forecasting ahead", max(1, len(inputs) - regime.model_min_bars + 1))
+    return forecast_ahead(inputs, regime, market.size.seconds, client, show.advance)
+
+
+def _trade(
+    run: BacktestRun, regime: RegimeConfig, client: ModelClient | None, store: ForecastStore | None, show: Progress
+) -> None:
+    """Let NT run the actor and the strategy over the bars, and collect what they leave."""
+    config, market = run.config, run.market
+    detector = Detector(regime, str(market.instrument.id), market.size.seconds, client, store)
+    policy = ExposurePolicy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
+    strategy = SageStrategy(SageStrategyConfig(bar_type=market.bar_type), config.sizing, policy, run.ledger)
+    record = _recorder(run, strategy, show)
+    actor = RegimeActor(RegimeActorConfig(bar_type=market.bar_type), detector, record)
+    show.stage("trading", len(market.bars))
+    engine = _engine(config, market)
+    try:
+        engine.add_data(market.nautilus_bars)
+        engine.add_actor(actor)
+        engine.add_strategy(strategy)
+        engine.run()
+        if engine.iteration != len(market.bars):
+            raise BacktestFailed(
+                f"NautilusTrader stopped after {engine.iteration} of {len(market.bars)} bars; the last equity was "
+                f"{strategy.book[-1].equity if strategy.book else config.cash:.2f}"
+            )
+        if len(run.signals) + len(run.rejections) != len(market.bars):
+            raise BacktestFailed(
+                f"{len(market.bars)} bars, but {len(run.signals)} signals and {len(run.rejections)} rejections"
+            )
+        run.book = strategy.book
+        run.refused_orders = strategy.refused_orders
+        run.ignored_signals = dict(strategy.ignored_signals)
+        run.forecast_failures = {str(reason): count for reason, count in sorted(detector.failures.items())}
+        run.orders = [
+            OrderRecord(
+                order_id=order.client_order_id.value,
+                ts_ns=order.ts_init,
+                side=1 if order.is_buy else -1,
+                quantity=float(order.quantity.as_decimal()),
+                filled_quantity=float(order.filled_qty.as_decimal()),
+                status=order.status_string(),
+            )
+            for order in sorted(engine.cache.orders(), key=lambda order: (order.ts_init, order.client_order_id.value))
+        ]
+    finally:
+        engine.dispose()
+
+
+def _recorder(
+    run: BacktestRun, strategy: SageStrategy, show: Progress
+) -> Callable[[Signal | BarRejected, Timing], None]:
+    levels = dict.fromkeys(Level, 0)
+
+    def record(answer: Signal | BarRejected, timing: Timing) -> None:
+        run.timings.append(timing)
+        if isinstance(answer, Signal):
+            run.signals.append(answer)
+            levels[answer.level] += 1
+        else:
+            run.rejections.append(answer)
+        if len(run.timings) % _PROGRESS_EVERY_BARS == 0:
+            equity = strategy.book[-1].equity if strategy.book else run.config.cash
+            mix = " ".join(f"{level.name[:2]}:{count}" for level, count in levels.items() if count)
+            show.advance(_PROGRESS_EVERY_BARS, f"{mix}  equity {equity:,.0f}")
+
+    return record
+
+
+def _engine(config: BacktestConfig, market: Market) -> BacktestEngine:
+    # NT's logger writes to stdout, which belongs to the result.
+    engine = BacktestEngine(
+        BacktestEngineConfig(
+            trader_id=TraderId("SAGE-001"), logging=LoggingConfig(bypass_logging=True), run_analysis=False
+        )
+    )
+    currency = _quote_currency(market.instrument)
+    engine.add_venue(
+        venue=market.instrument.id.venue,
+        oms_type=OmsType.NETTING,
+        # A cash account would refuse an order that the next close makes a cent too dear. Our own sizing keeps the
+        # exposure within equity, which NT enforces for neither kind of account in the way a broker would.
+        account_type=AccountType.MARGIN,
+        base_currency=currency,
+        starting_balances=[Money(config.cash, currency)],
+        fee_model=FeeAndSpread(config.costs),
+        latency_model=LatencyModel(round(config.costs.latency_ms * 1e6)) if config.costs.latency_ms else None,
+    )
+    engine.add_instrument(market.instrument)
+    return engine
+
+
+def _quote_currency(instrument: Instrument) -> object:
+    return instrument.quote_currency or USD

@@ -1,0 +1,142 @@
+"""The whole configuration of a run, as frozen dataclasses that TOML files and options fill."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from data.errors import OptionError
+from data.synthetic import SyntheticConfig
+from regime.config import RegimeConfig
+from regime.model.checkpoint import EMBEDDED
+from regime.serving.client import ServingConfig
+from sage.sizing import SizingConfig
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where bars come from. All but ``source`` and ``synthetic`` belong to the source ``catalog``."""
+
+    source: Literal["synthetic", "sp500", "catalog"] = "synthetic"
+    catalog: str | None = None
+    instrument: str | None = None
+    bar: str | None = None
+    start: str | None = None
+    end: str | None = None
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+
+
+@dataclass(frozen=True)
+class CostConfig:
+    """What trading costs: fee per trade and the full spread, both in basis points; time from order to venue."""
+
+    fee_bps: float = 5.0
+    spread_bps: float = 2.0
+    latency_ms: float = 50.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which checkpoint answers, and how.
+
+    ``online`` asks the model bar by bar; otherwise forecasts are made ahead in batches. ``allow_degraded`` runs
+    without a model if there is none.
+    """
+
+    name: str = EMBEDDED
+    online: bool = False
+    allow_degraded: bool = False
+
+
+@dataclass(frozen=True)
+class BacktestConfig:
+    """All of a backtest. ``cash`` is in the quote currency; ``seed`` drives the simulated market."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    regime: RegimeConfig = field(default_factory=RegimeConfig)
+    sizing: SizingConfig = field(default_factory=SizingConfig)
+    costs: CostConfig = field(default_factory=CostConfig)
+    cash: float = 100_000.0
+    seed: int = 7
+
+
+def load_config(path: Path) -> BacktestConfig:
+    """Read a TOML file; what it leaves out keeps its default.
+
+    Raises
+    ------
+    OptionError
+        If the file is missing or no TOML, or has an unknown key (the nearest known ones are named) or a wrong type.
+    """
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise OptionError(f"--config {path}: no such file") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"--config {path}: {error}") from error
+    _require_known_keys(document, BacktestConfig(), str(path), "")
+    try:
+        return msgspec.convert(document, BacktestConfig)
+    except msgspec.ValidationError as error:
+        raise OptionError(f"--config {path}: {error}") from error
+
+
+def as_dict(config: object) -> dict[str, Any]:
+    """A configuration for JSON, nested as it is."""
+    return dict(msgspec.to_builtins(config))
+
+
+def with_values(config: Config, **values: Any) -> Config:
+    """A copy with the given fields replaced; None leaves a field as it is."""
+    chosen = {name: value for name, value in values.items() if value is not None}
+    return dataclasses.replace(config, **chosen) if chosen else config  # type: ignore[type-var]
+
+
+def validate(config: BacktestConfig) -> None:
+    """Refuse numbers that make no sense. Raises OptionError naming the key."""
+    regime, sizing, costs = config.regime, config.sizing, config.costs
+    checks = (
+        (config.cash > 0, "cash must be positive"),
+        (min(costs.fee_bps, costs.spread_bps, costs.latency_ms) >= 0, "costs must not be negative"),
+        (max(costs.fee_bps, costs.spread_bps) < 10_000, "costs are in basis points, below 10000"),
+        (regime.deadline_ms == 0 or regime.deadline_ms > regime.reserve_ms,
+         f"deadline_ms must exceed the reserve of {regime.reserve_ms:g} ms, or be 0 for none"),
+        (regime.hang_limit_s > 0, "hang_limit_s must be positive"),
+        (regime.context_bars >= regime.model_min_bars >= 2, "model_min_bars must lie between 2 and context_bars"),
+        (1 <= regime.horizon_bars <= 512, "horizon_bars must lie between 1 and 512"),
+        (regime.context_bars <= 4096, "context_bars must be at most 4096"),
+        (0 < regime.calibration.miscoverage < 0.5, "miscoverage must lie between 0 and 0.5"),
+        (0 <= regime.calibration.step_size < 1, "step_size must lie in [0, 1)"),
+        (2 <= regime.calibration.min_scores <= regime.calibration.window_scores,
+         "min_scores must lie between 2 and window_scores"),
+        (0 < sizing.max_exposure <= 20, "max_exposure must lie between 0 and 20"),
+        (sizing.target_volatility > 0, "target_volatility must be positive"),
+        (0 <= sizing.rebalance_band < 1, "rebalance_band must lie in [0, 1)"),
+        (config.data.synthetic.bars >= 2, "a market needs 2 bars or more"),
+        (config.serving.threads >= 1, "serving.threads must be 1 or more"),
+    )  # fmt: skip
+    for holds, message in checks:
+        if not holds:
+            raise OptionError(message)
+
+
+def _require_known_keys(document: dict[str, Any], defaults: object, where: str, prefix: str) -> None:
+    known = {item.name: getattr(defaults, item.name) for item in dataclasses.fields(defaults)}  # type: ignore[arg-type]
+    for key, value in document.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3) or sorted(known)
+            raise OptionError(f"--config {where}: unknown key {prefix}{key}; near it: {', '.join(near)}")
+        if dataclasses.is_dataclass(known[key]):
+            if not isinstance(value, dict):
+                raise OptionError(f"--config {where}: {prefix}{key} is a table, [{prefix}{key}]")
+            _require_known_keys(value, known[key], where, f"{prefix}{key}.")

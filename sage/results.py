@@ -1,0 +1,308 @@
+"""Figures of a run, all from our own books, signals and timings.
+
+Every table has a fixed list of columns; the determinism hash covers those of signals, orders, fills and positions
+that depend on inputs and configuration alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import resource
+import sys
+from collections import Counter
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from regime.signal import Level, Signal
+from sage.backtest import BacktestRun
+from sage.ledger import Fill
+
+FloatArray = NDArray[np.float64]
+
+ACCURACY_FROM_BAR = 200
+"""Regimes are scored against true labels from this bar on, when every filter has settled."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The run as data frames, as they are written to disk."""
+
+    signals: pd.DataFrame
+    rejections: pd.DataFrame
+    orders: pd.DataFrame
+    fills: pd.DataFrame
+    positions: pd.DataFrame
+    equity: pd.DataFrame
+    timing: pd.DataFrame
+
+
+def tables(run: BacktestRun) -> Tables:
+    """Lay out a run as tables; times are nanoseconds since the epoch, UTC."""
+    signal_columns = [item.name for item in fields(Signal)]
+    signals = pd.DataFrame([_signal_row(signal) for signal in run.signals], columns=signal_columns)
+    fills = pd.DataFrame(run.ledger.fills, columns=[item.name for item in fields(Fill)])
+    equity = pd.DataFrame(run.book, columns=["ts_ns", "close", "equity", "position", "exposure", "costs"])
+    equity["buy_and_hold"] = _buy_and_hold(run, equity["close"].to_numpy())
+    peak = np.maximum.accumulate(np.concatenate([[run.config.cash], equity["equity"].to_numpy()]))[1:]
+    equity["drawdown"] = equity["equity"] / peak - 1.0
+    closes = run.market.bars.ts_close_ns
+    return Tables(
+        signals=signals,
+        rejections=pd.DataFrame(
+            [(rejected.ts_event, rejected.why) for rejected in run.rejections], columns=["ts_ns", "why"]
+        ),
+        orders=pd.DataFrame(run.orders, columns=["order_id", "ts_ns", "side", "quantity", "filled_quantity", "status"]),
+        fills=fills,
+        positions=round_trips(run.ledger.fills),
+        equity=equity,
+        timing=pd.DataFrame(
+            [
+                (ts, timing.source, timing.total_ms, timing.model_ms)
+                for ts, timing in zip(closes, run.timings, strict=True)
+            ],
+            columns=["ts_ns", "source", "total_ms", "model_ms"],
+        ),
+    )
+
+
+def _signal_row(signal: Signal) -> tuple[object, ...]:
+    values: list[object] = []
+    for item in fields(Signal):
+        value = getattr(signal, item.name)
+        if item.name == "reasons":
+            value = ",".join(value)
+        elif item.name == "level":
+            value = int(value)
+        elif item.name in {"direction", "volatility_state"}:
+            value = str(value)
+        values.append(value)
+    return tuple(values)
+
+
+def round_trips(fills: list[Fill]) -> pd.DataFrame:
+    """Positions from flat to flat. One still open at the end is listed with ``closed`` False and marked nowhere."""
+    columns = [
+        "opened_ns", "closed_ns", "closed", "side", "max_quantity", "average_open", "average_close",
+        "realised_pnl", "commission", "fills",
+    ]  # fmt: skip
+    rows: list[tuple[object, ...]] = []
+    group: list[Fill] = []
+    held = 0.0
+    for fill in fills:
+        group.append(fill)
+        held = round(held + fill.side * fill.quantity, 12)
+        if held == 0.0:
+            rows.append(_trip(group, closed=True))
+            group = []
+    if group:
+        rows.append(_trip(group, closed=False))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _trip(group: list[Fill], *, closed: bool) -> tuple[object, ...]:
+    side = group[0].side
+    opening = [fill for fill in group if fill.side == side]
+    closing = [fill for fill in group if fill.side != side]
+    held = np.cumsum([fill.side * fill.quantity for fill in group])
+    average_open = _average_price(opening)
+    average_close = _average_price(closing)
+    commission = sum(fill.commission for fill in group)
+    closed_quantity = sum(fill.quantity for fill in closing)
+    pnl = side * closed_quantity * (average_close - average_open) if closing else 0.0
+    return (
+        group[0].ts_ns, group[-1].ts_ns if closed else 0, closed, side, float(np.abs(held).max()), average_open,
+        average_close, pnl - commission, commission, len(group),
+    )  # fmt: skip
+
+
+def _average_price(fills: list[Fill]) -> float:
+    quantity = sum(fill.quantity for fill in fills)
+    return sum(fill.quantity * fill.price for fill in fills) / quantity if quantity else math.nan
+
+
+def _buy_and_hold(run: BacktestRun, closes: FloatArray) -> FloatArray:
+    """Everything into the instrument at the first close, costs included, and never touched again."""
+    if len(closes) == 0:
+        return closes
+    rate = (run.config.costs.fee_bps + run.config.costs.spread_bps / 2) / 10_000
+    return run.config.cash * (1.0 - rate) * closes / closes[0]
+
+
+def determinism_hash(tabled: Tables) -> str:
+    """Sha256 over the columns of signals, orders, fills and positions; floats by their exact bits."""
+    digest = hashlib.sha256()
+    for name in ("signals", "orders", "fills", "positions"):
+        frame: pd.DataFrame = getattr(tabled, name)
+        for column in frame.columns:
+            digest.update(f"{name}.{column}:{len(frame)};".encode())
+            values = frame[column]
+            if values.dtype == object:
+                digest.update("\x1f".join(map(str, values)).encode())
+            else:
+                digest.update(np.ascontiguousarray(values.to_numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
+    """The headline figures; see README for what each means."""
+    equity = tabled.equity["equity"].to_numpy()
+    final = float(equity[-1]) if len(equity) else run.config.cash
+    levels = Counter(signal.level.name for signal in run.signals)
+    sharpe, days = sharpe_ratio(run, tabled.equity)
+    hold = tabled.equity["buy_and_hold"].to_numpy()
+    mean_equity = float(np.mean(equity)) if len(equity) else run.config.cash
+    regimes = Counter(f"{signal.direction}-{signal.volatility_state}" for signal in run.signals)
+    fee_share = run.config.costs.fee_bps / max(run.config.costs.fee_bps + run.config.costs.spread_bps / 2, 1e-12)
+    return {
+        "instrument": str(run.market.instrument.id),
+        "bar": str(run.market.size),
+        "data": run.market.description,
+        "bars": len(run.market.bars),
+        "signals": len(run.signals),
+        "rejected_bars": len(run.rejections),
+        "levels": {level.name: levels[level.name] for level in Level},
+        "regimes": dict(sorted(regimes.items())),
+        "warm_up_bars": sum(signal.is_warm_up for signal in run.signals),
+        "fault_reasons": _fault_reasons(run.signals),
+        "orders": len(run.orders),
+        "rejected_orders": len(run.refused_orders),
+        "ignored_signals": sum(run.ignored_signals.values()),
+        "fills": len(run.ledger.fills),
+        "round_trips": int(tabled.positions["closed"].sum()) if len(tabled.positions) else 0,
+        "final_equity": final,
+        "total_return": final / run.config.cash - 1.0,
+        "buy_and_hold_return": float(hold[-1]) / run.config.cash - 1.0 if len(hold) else 0.0,
+        "sharpe": sharpe,
+        "sharpe_basis": f"daily equity, {days} days a year",
+        "max_drawdown": float(tabled.equity["drawdown"].min()) if len(equity) else 0.0,
+        "turnover": run.ledger.traded_notional / mean_equity if mean_equity else 0.0,
+        "costs_paid": run.ledger.costs,
+        "fees_paid": run.ledger.costs * fee_share,
+        "spread_paid": run.ledger.costs * (1.0 - fee_share),
+        "average_exposure": float(tabled.equity["exposure"].abs().mean()) if len(equity) else 0.0,
+        "coverage": coverage(run, tabled.signals),
+        "regime_accuracy": regime_accuracy(run),
+        "latency_ms": latency(tabled.timing),
+        "forecasts": run.forecasts_made,
+        "forecast_failures": run.forecast_failures,
+        "reproducible": _reproducible(run),
+        "bars_per_second": len(run.market.bars) / run.seconds["total"],
+        "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
+        "peak_rss_mb": _peak_rss_bytes() / 1e6,
+        "model_peak_rss_mb": run.model_peak_rss_bytes / 1e6,
+        "determinism_hash": determinism_hash(tabled),
+    }
+
+
+def sharpe_ratio(run: BacktestRun, equity: pd.DataFrame) -> tuple[float | None, int]:
+    """Annualised Sharpe ratio of daily returns without a risk-free rate, and the days per year used.
+
+    None where there are fewer than two days, or equity never moves.
+    """
+    days_per_year = run.market.kind.trading_days_per_year
+    if len(equity) == 0:
+        return None, days_per_year
+    # A bar that closes at midnight belongs to the day it ends.
+    day = (equity["ts_ns"].to_numpy() - 1) // (86_400 * 1_000_000_000)
+    last = np.flatnonzero(np.diff(day, append=day[-1] + 1))
+    daily = np.concatenate([[run.config.cash], equity["equity"].to_numpy()[last]])
+    returns = np.diff(daily) / daily[:-1]
+    deviation = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
+    if not deviation > 0:
+        return None, days_per_year
+    return float(returns.mean()) / deviation * math.sqrt(days_per_year), days_per_year
+
+
+def coverage(run: BacktestRun, signals: pd.DataFrame) -> dict[str, float | int | None]:
+    """Share of realised horizon returns inside the interval, at level FULL and over all levels.
+
+    Unbounded intervals count as misses: they promise nothing.
+    """
+    horizon = run.config.regime.horizon_bars
+    nominal = 1.0 - run.config.regime.calibration.miscoverage
+    inside, full = _inside_interval(run, signals, horizon)
+    return {
+        "nominal": nominal,
+        "realised": float(inside[full].mean()) if full.any() else None,
+        "realised_all_levels": float(inside.mean()) if len(inside) else None,
+        "forecasts": int(full.sum()),
+        "horizon_bars": horizon,
+    }
+
+
+def _inside_interval(
+    run: BacktestRun, signals: pd.DataFrame, horizon: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    close = closes_of_signals(run)
+    if len(close) <= horizon:
+        return np.empty(0, dtype=bool), np.empty(0, dtype=bool)
+    realised = np.log(close[horizon:] / close[:-horizon])
+    rows = signals.iloc[: len(realised)]
+    low, high = rows["interval_low"].to_numpy(), rows["interval_high"].to_numpy()
+    inside = (realised >= low) & (realised <= high) & np.isfinite(low) & np.isfinite(high)
+    return inside, (rows["level"] == Level.FULL).to_numpy()
+
+
+def closes_of_signals(run: BacktestRun) -> FloatArray:
+    """The close of each accepted bar."""
+    stamps = np.fromiter((signal.ts_event for signal in run.signals), dtype=np.int64, count=len(run.signals))
+    close: FloatArray = run.market.bars.close[np.searchsorted(run.market.bars.ts_close_ns, stamps)]
+    return close
+
+
+def regime_accuracy(run: BacktestRun) -> dict[str, float] | None:
+    """Balanced accuracy (mean recall over the true classes) of direction and volatility state; None without labels."""
+    labels = run.market.labels
+    if labels is None or len(run.signals) <= ACCURACY_FROM_BAR:
+        return None
+    stamps = np.fromiter((signal.ts_event for signal in run.signals), dtype=np.int64, count=len(run.signals))
+    rows = np.searchsorted(run.market.bars.ts_close_ns, stamps)[ACCURACY_FROM_BAR:]
+    found = run.signals[ACCURACY_FROM_BAR:]
+    direction = np.array([str(signal.direction) for signal in found])
+    volatility = np.array([str(signal.volatility_state) for signal in found])
+    return {
+        "direction": balanced_accuracy(labels.direction[rows], direction),
+        "volatility": balanced_accuracy(labels.volatility[rows], volatility),
+        "from_bar": ACCURACY_FROM_BAR,
+    }
+
+
+def balanced_accuracy(truth: NDArray[np.str_], found: NDArray[np.str_]) -> float:
+    """Mean over the true classes of the share that was found."""
+    return float(np.mean([(found[truth == name] == name).mean() for name in np.unique(truth)]))
+
+
+def latency(timing: pd.DataFrame) -> dict[str, object]:
+    """Milliseconds from bar in to signal out, over the bars that needed a forecast, by where it came from."""
+    sources = [source for source in ("model", "store") if (timing["source"] == source).any()]
+    source = sources[0] if sources else "none"
+    of_source = timing.loc[timing["source"] == source, "total_ms"].to_numpy()
+    if len(of_source) == 0:
+        return {"source": source, "bars": 0, "p50": None, "p99": None, "max": None}
+    return {
+        "source": source,
+        "bars": len(of_source),
+        "p50": float(np.percentile(of_source, 50)),
+        "p99": float(np.percentile(of_source, 99)),
+        "max": float(of_source.max()),
+    }
+
+
+def _fault_reasons(signals: list[Signal]) -> dict[str, int]:
+    counts = Counter(str(reason) for signal in signals for reason in set(signal.reasons) if reason.is_fault)
+    return dict(sorted(counts.items()))
+
+
+def _reproducible(run: BacktestRun) -> bool:
+    """False where an outcome hung on the clock of this machine: a deadline, a time-out, a process that died."""
+    by_clock = {"TIMEOUT", "MODEL_DIED", "MODEL_UNAVAILABLE", "OUT_OF_MEMORY", "STALE_ANSWER"}
+    return not run.config.regime.deadline_ms and not by_clock & set(run.forecast_failures)
+
+
+def _peak_rss_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,200 @@
+"""The run directory: written beside its place and renamed into it, so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data.bars import iso
+from data.errors import OptionError
+from sage.backtest import BacktestRun
+from sage.config import as_dict
+from sage.results import Tables, summary, tables
+from sage.tearsheet import render
+
+SCHEMA_VERSION = 1
+_PACKAGES = ("nautilus_trader", "tirex-ts", "torch", "numpy", "pandas", "pyarrow")
+
+
+def choose_directory(wanted: Path | None, label: str) -> Path:
+    """Where the run goes: as wanted, or ``runs/<time>-<label>``.
+
+    Raises
+    ------
+    OptionError
+        If the place is taken; an earlier run is never overwritten.
+    """
+    if wanted is None:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = f"{stamp}-{re.sub(r'[^A-Za-z0-9.-]+', '-', label)}"
+        wanted = Path("runs") / name
+        if wanted.exists():
+            wanted = wanted.with_name(f"{name}-{uuid.uuid4().hex[:4]}")
+        return wanted
+    if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
+        raise OptionError(f"--out {wanted}: is there already and not empty; choose another place or remove it")
+    return wanted
+
+
+def write(run: BacktestRun, directory: Path) -> dict[str, object]:
+    """Write everything about a run; returns the summary."""
+    started = time.perf_counter()
+    tabled = tables(run)
+    figures = summary(run, tabled)
+    partial = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial.mkdir(parents=True)
+    try:
+        for name in ("signals", "orders", "fills", "positions", "equity", "timing"):
+            frame: pd.DataFrame = getattr(tabled, name)
+            frame.to_parquet(partial / f"{name}.parquet", index=False)
+        manifest = _manifest(run)
+        _write_json(partial / "manifest.json", manifest)
+        _write_json(partial / "summary.json", figures)
+        with (partial / "run.jsonl").open("w") as log:
+            for event in _events(run, tabled, figures):
+                log.write(json.dumps(_plain(event)) + "\n")
+        (partial / "report.html").write_text(render(run, tabled, figures, manifest), encoding="utf-8")
+        if directory.exists():
+            directory.rmdir()  # empty, or choose_directory would have refused it
+        os.replace(partial, directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    run.seconds["report"] = time.perf_counter() - started
+    return figures
+
+
+def _manifest(run: BacktestRun) -> dict[str, Any]:
+    bars = run.market.bars
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {
+            "sage": _version("sage"),
+            "python": platform.python_version(),
+            **{name: _version(name) for name in _PACKAGES},
+        },
+        "git_sha": _git_sha(),
+        "machine": {"system": platform.system(), "processor": platform.machine()},
+        "checkpoint": None
+        if run.checkpoint is None
+        else {"name": run.checkpoint.name, "sha256": run.checkpoint.sha256, "engine": run.engine_name},
+        "model_error": run.model_error or None,
+        "forecasts": run.forecasts_made,
+        "data": {
+            "description": run.market.description,
+            "instrument": str(run.market.instrument.id),
+            "kind": str(run.market.kind),
+            "bar_type": str(run.market.bar_type),
+            "bars": len(bars),
+            "first_close": iso(int(bars.ts_close_ns[0])),
+            "last_close": iso(int(bars.ts_close_ns[-1])),
+            "sha256": bars.sha256(),
+        },
+        "seed": run.config.seed,
+        "config": as_dict(run.config),
+    }
+
+
+def _events(run: BacktestRun, tabled: Tables, figures: dict[str, object]) -> Iterator[dict[str, object]]:
+    """The run's story, one event a line, in bar time."""
+    yield {"event": "run_started", "ts": _first_close(run), "data": run.market.description}
+    if run.model_error:
+        yield {"event": "model_unavailable", "severity": "HIGH", "detail": run.model_error}
+    happened: list[tuple[int, dict[str, object]]] = []
+    previous = None
+    for signal in run.signals:
+        if signal.level != previous:
+            faults = [str(reason) for reason in signal.reasons if reason.is_fault]
+            happened.append(
+                (
+                    signal.ts_event,
+                    {
+                        "event": "level_changed",
+                        "severity": "MEDIUM" if faults else "INFO",
+                        "from": previous.name if previous is not None else None,
+                        "to": signal.level.name,
+                        "reasons": [str(reason) for reason in signal.reasons],
+                    },
+                )
+            )
+            previous = signal.level
+    for rejected in run.rejections:
+        happened.append((rejected.ts_event, {"event": "bar_rejected", "severity": "MEDIUM", "why": rejected.why}))
+    for ts_ns, order_id, why in run.refused_orders:
+        happened.append((ts_ns, {"event": "order_rejected", "severity": "HIGH", "order_id": order_id, "why": why}))
+    for fill in run.ledger.fills:
+        happened.append(
+            (
+                fill.ts_ns,
+                {
+                    "event": "fill",
+                    "severity": "INFO",
+                    "order_id": fill.order_id,
+                    "quantity": fill.side * fill.quantity,
+                    "price": fill.price,
+                },
+            )
+        )
+    for ts_ns, event in sorted(happened, key=lambda item: item[0]):
+        yield {"ts": iso(ts_ns), **event}
+    yield {
+        "event": "run_finished",
+        "ts": iso(int(run.market.bars.ts_close_ns[-1])),
+        "bars": figures["bars"],
+        "signals": figures["signals"],
+        "total_return": figures["total_return"],
+        "rejected_bars": len(tabled.rejections),
+    }
+
+
+def _first_close(run: BacktestRun) -> str:
+    return iso(int(run.market.bars.ts_close_ns[0]))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_sha() -> str | None:
+    """Commit of SAGE's own source, where it runs from a checkout."""
+    source = Path(__file__).resolve().parent.parent
+    if not (source / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _write_json(path: Path, document: object) -> None:
+    path.write_text(json.dumps(_plain(document), indent=2) + "\n")
+
+
+def _plain(value: object) -> object:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,132 @@
+"""How much to hold: conviction times a volatility target, under the cap of the signal's level.
+
+Pure arithmetic on signals and exposures (signed position value over equity); knows nothing of NT.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from regime.signal import EXPOSURE_CAP, Direction, Level, Signal
+
+
+@dataclass(frozen=True)
+class SizingConfig:
+    """Limits and speeds of the position.
+
+    ``target_volatility`` is annual. ``max_exposure`` is a multiple of equity. ``conviction_gain`` turns the expected
+    return over half the interval into a conviction that is full at 1. Exposure moves only when it is off by
+    ``rebalance_band``. A reduction forced by a poorer level waits ``degrade_hold_bars``; at EMERGENCY the position
+    is held, and closed after ``emergency_flatten_bars``.
+    """
+
+    target_volatility: float = 0.20
+    max_exposure: float = 1.0
+    conviction_gain: float = 4.0
+    rebalance_band: float = 0.05
+    allow_short: bool | None = None
+    degrade_hold_bars: int = 3
+    emergency_flatten_bars: int = 12
+
+
+class Move(StrEnum):
+    """Why the exposure is to change, or not."""
+
+    NONE = "none"
+    SIGNAL = "signal"
+    FORCED = "forced reduction"
+    FLATTEN = "emergency flatten"
+
+
+@dataclass(frozen=True)
+class Target:
+    """An exposure to move to, why, and the cap that no order may exceed."""
+
+    exposure: float
+    move: Move
+    cap: float
+
+
+class ExposurePolicy:
+    """Decides, bar by bar, which exposure to hold.
+
+    Parameters
+    ----------
+    config
+        The limits.
+    bars_per_year
+        For the annual volatility of a signal's volatility per bar.
+    allow_short
+        Whether targets below zero are allowed.
+    """
+
+    def __init__(self, config: SizingConfig, bars_per_year: float, *, allow_short: bool) -> None:
+        self._config = config
+        self._bars_per_year = bars_per_year
+        self._allow_short = allow_short
+        self._bars_over_cap = 0
+        self._emergency_bars = 0
+
+    def decide(self, signal: Signal, conviction: float, exposure: float) -> Target:
+        """The exposure to hold after this signal.
+
+        Parameters
+        ----------
+        signal
+            A valid signal.
+        conviction
+            Of the alpha models, in [-1, 1].
+        exposure
+            Held now.
+        """
+        config = self._config
+        cap = EXPOSURE_CAP[signal.level] * config.max_exposure
+        if signal.level is Level.EMERGENCY:
+            self._emergency_bars += 1
+            if self._emergency_bars >= config.emergency_flatten_bars and exposure != 0.0:
+                return Target(0.0, Move.FLATTEN, cap)
+            return Target(exposure, Move.NONE, cap)
+        self._emergency_bars = 0
+        wanted = self._wanted(signal, conviction, exposure)
+        bounded = math.copysign(min(abs(wanted), cap), wanted)
+        # A cap that shrank is obeyed only when it stays so: one late answer should not cost two fees. Price
+        # drift beyond the cap within the band is no reason to trade either.
+        if abs(exposure) > cap + config.rebalance_band / 2:
+            self._bars_over_cap += 1
+            if self._bars_over_cap <= config.degrade_hold_bars:
+                return Target(exposure, Move.NONE, cap)
+            return Target(bounded, Move.FORCED, cap)
+        self._bars_over_cap = 0
+        if abs(bounded - exposure) < config.rebalance_band and not (bounded == 0.0 and exposure != 0.0):
+            return Target(exposure, Move.NONE, cap)
+        return Target(bounded, Move.SIGNAL, cap)
+
+    def _wanted(self, signal: Signal, conviction: float, exposure: float) -> float:
+        if signal.direction is Direction.UNKNOWN:
+            return exposure  # no opinion: hold, within the cap
+        volatility = max(signal.forecast_volatility, signal.realised_volatility)
+        if not volatility > 0:
+            return exposure
+        size = self._config.target_volatility / (volatility * math.sqrt(self._bars_per_year))
+        wanted = conviction * size
+        return max(wanted, 0.0) if not self._allow_short else wanted
+
+
+def problem_with(signal: Signal, bar_ts_ns: int) -> str | None:
+    """Why a signal must not be traded on, or None: stale, out of range or impossible."""
+    if signal.ts_event != bar_ts_ns:
+        return f"stale: of {signal.ts_event}, the bar is {bar_ts_ns}"
+    for name in ("confidence", "uncertainty", "transition_probability"):
+        if not 0.0 <= getattr(signal, name) <= 1.0:
+            return f"{name} {getattr(signal, name)} is not in [0, 1]"
+    if not math.isfinite(signal.expected_return):
+        return "expected return is not finite"
+    if not signal.interval_low <= signal.expected_return <= signal.interval_high:
+        return "expected return lies outside its interval"
+    if min(signal.realised_volatility, signal.forecast_volatility) < 0:
+        return "negative volatility"
+    if len(signal.reasons) != signal.level:
+        return f"level {signal.level} with {len(signal.reasons)} reasons"
+    return None

@@ -1,0 +1,182 @@
+"""The SAGE strategy: hears a signal, checks it, decides an exposure, sends the orders.
+
+It acts in its signal handler, when NT's cache already holds the bar. Working entries are cancelled when the level
+worsens, and a new decision waits until earlier orders are done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+
+from nautilus_trader.config import StrategyConfig
+from nautilus_trader.model.data import Bar, BarType
+from nautilus_trader.model.enums import OrderSide, TimeInForce
+from nautilus_trader.model.events import OrderDenied, OrderFilled, OrderRejected
+from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.trading.strategy import Strategy
+
+from regime import nt_signal
+from regime.signal import Level, Signal
+from sage.ledger import Fill, Ledger
+from sage.models.forecast import forecast_conviction
+from sage.sizing import ExposurePolicy, Move, SizingConfig, problem_with
+
+
+@dataclass(frozen=True)
+class BookEntry:
+    """The state of the books at one bar's close, after fills at that close and before new orders."""
+
+    ts_ns: int
+    close: float
+    equity: float
+    position: float
+    exposure: float
+    costs: float
+
+
+class SageStrategyConfig(StrategyConfig, frozen=True):
+    """Which bars' signals to trade on."""
+
+    bar_type: BarType
+
+
+class SageStrategy(Strategy):
+    """Trades one instrument on its regime signals.
+
+    Parameters
+    ----------
+    config
+        NT's configuration.
+    sizing
+        Limits and speeds.
+    policy
+        Decides exposures.
+    ledger
+        Keeps the books; the caller reads them after the run.
+    """
+
+    def __init__(
+        self, config: SageStrategyConfig, sizing: SizingConfig, policy: ExposurePolicy, ledger: Ledger
+    ) -> None:
+        super().__init__(config)
+        self.book: list[BookEntry] = []
+        self.ignored_signals: Counter[str] = Counter()
+        self.refused_orders: list[tuple[int, str, str]] = []
+        self._bar_type = config.bar_type
+        self._sizing = sizing
+        self._policy = policy
+        self._ledger = ledger
+        self._instrument: Instrument | None = None
+        self._last_level = Level.EMERGENCY
+
+    def on_start(self) -> None:
+        """Subscribe to bars and signals of the instrument."""
+        instrument_id = self._bar_type.instrument_id
+        self._instrument = self.cache.instrument(instrument_id)
+        if self._instrument is None:
+            raise RuntimeError(f"instrument {instrument_id} is not in NT's cache")
+        self.subscribe_bars(self._bar_type)
+        self.subscribe_data(nt_signal.signal_type(instrument_id))
+        self.subscribe_data(nt_signal.rejection_type(instrument_id))
+
+    def on_data(self, data: object) -> None:
+        """Act on a signal, or stay put on a rejected bar."""
+        if not isinstance(data, nt_signal.RegimeSignal):
+            # A rejected bar: open nothing, and take back what is not filled yet.
+            self._cancel_working()
+            return
+        bar = self.cache.bar(self._bar_type)
+        try:
+            signal = nt_signal.from_nautilus(data)
+        except ValueError as error:
+            self._ignore(f"unreadable: {error}")
+            return
+        problem = problem_with(signal, bar.ts_event) if bar is not None else "no bar"
+        if problem is not None or bar is None:
+            self._ignore(problem or "no bar")
+            return
+        self._act(signal, bar)
+
+    def on_order_filled(self, event: OrderFilled) -> None:
+        """Book the fill."""
+        self._ledger.book(
+            Fill(
+                ts_ns=event.ts_event,
+                order_id=event.client_order_id.value,
+                side=1 if event.order_side == OrderSide.BUY else -1,
+                # By way of the decimal: as_double may miss the nearest float by one digit.
+                quantity=float(event.last_qty.as_decimal()),
+                price=float(event.last_px.as_decimal()),
+                commission=float(event.commission.as_decimal()),
+            )
+        )
+
+    def on_order_rejected(self, event: OrderRejected) -> None:
+        """Count an order that the venue refused."""
+        self.refused_orders.append((event.ts_event, event.client_order_id.value, str(event.reason)))
+
+    def on_order_denied(self, event: OrderDenied) -> None:
+        """Count an order that NT's risk engine refused."""
+        self.refused_orders.append((event.ts_event, event.client_order_id.value, str(event.reason)))
+
+    def _act(self, signal: Signal, bar: Bar) -> None:
+        price = bar.close.as_double()
+        ledger = self._ledger
+        exposure = ledger.exposure(price)
+        entry = BookEntry(bar.ts_event, price, ledger.equity(price), ledger.position, exposure, ledger.costs)
+        self.book.append(entry)
+        if signal.level > self._last_level:
+            self._cancel_working()
+        self._last_level = signal.level
+        conviction = forecast_conviction(signal, self._sizing.conviction_gain)
+        target = self._policy.decide(signal, conviction, exposure)
+        if target.move is Move.NONE or self._has_working_orders():
+            return
+        self._trade(target.exposure, entry)
+
+    def _trade(self, exposure: float, entry: BookEntry) -> None:
+        """Send what leads from the present position to the target exposure."""
+        instrument = self._instrument
+        assert instrument is not None
+        if entry.equity <= 0:
+            return
+        step = Decimal(1).scaleb(-instrument.size_precision)
+        held = Decimal(str(entry.position)).quantize(step)
+        # Towards zero: rounding must not push an exposure over its cap.
+        wanted = (Decimal(str(exposure * entry.equity / entry.close)) / step).to_integral_value(ROUND_DOWN) * step
+        if held * wanted < 0:
+            # Through zero in two orders: NT loses the closed position of a single double-sized one.
+            self._send(-held, reduce_only=True)
+            self._send(wanted, reduce_only=False)
+        elif wanted != held:
+            self._send(wanted - held, reduce_only=abs(wanted) < abs(held))
+
+    def _send(self, quantity: Decimal, *, reduce_only: bool) -> None:
+        instrument = self._instrument
+        assert instrument is not None
+        order = self.order_factory.market(
+            instrument_id=instrument.id,
+            order_side=OrderSide.BUY if quantity > 0 else OrderSide.SELL,
+            quantity=instrument.make_qty(abs(quantity)),
+            time_in_force=TimeInForce.GTC,
+            reduce_only=reduce_only,
+        )
+        self.submit_order(order)
+
+    def _has_working_orders(self) -> bool:
+        instrument_id = self._bar_type.instrument_id
+        cache = self.cache
+        return bool(
+            cache.orders_open_count(instrument_id=instrument_id)
+            or cache.orders_inflight_count(instrument_id=instrument_id)
+        )
+
+    def _cancel_working(self) -> None:
+        if self._has_working_orders():
+            self.cancel_all_orders(self._bar_type.instrument_id)
+
+    def _ignore(self, problem: str) -> None:
+        self.ignored_signals[problem.partition(":")[0]] += 1
+        self.log.warning(f"signal not traded on: {problem}")

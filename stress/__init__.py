@@ -1,0 +1,1 @@
+"""The rooms below under duress: measured and judged."""
