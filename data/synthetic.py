@@ -52,11 +52,13 @@ class SyntheticMarket:
 
 
 def simulate(config: SyntheticConfig) -> SyntheticMarket:
-    """Simulate a market; equal configurations give equal bars."""
-    rng = np.random.default_rng(config.seed)
+    """Simulate a market. Equal configurations give equal bars, and more bars only add to the end of fewer."""
+    # One stream of random numbers for each purpose: how far one is drawn does not move the others.
+    streams = [np.random.default_rng([config.seed, purpose]) for purpose in range(7)]
     size = BarSize(config.bar_seconds)
-    direction = _chain(rng, config.bars, [config.mean_direction_bars] * len(DIRECTIONS))
-    turbulent = _chain(rng, config.bars, [config.mean_low_volatility_bars, config.mean_high_volatility_bars])
+    direction = _chain(streams[0], streams[1], config.bars, [config.mean_direction_bars] * len(DIRECTIONS))
+    mean_stays = [config.mean_low_volatility_bars, config.mean_high_volatility_bars]
+    turbulent = _chain(streams[2], streams[3], config.bars, mean_stays)
     ts_close = START_NS + size.nanos * np.arange(1, config.bars + 1, dtype=np.int64)
 
     hour = (ts_close // 1_000_000_000 % 86_400) / 3600.0
@@ -64,20 +66,21 @@ def simulate(config: SyntheticConfig) -> SyntheticMarket:
     scale = np.where(turbulent == 1, config.volatility_high, config.volatility_low) * season
     drift = np.array([0.0, config.drift, -config.drift])[direction]
     nu = config.degrees_of_freedom
-    shock = rng.standard_t(nu, size=config.bars) * np.sqrt((nu - 2.0) / nu)
+    shock = streams[4].standard_t(nu, size=config.bars) * np.sqrt((nu - 2.0) / nu)
     returns = scale * (drift + shock)
 
     log_close = np.log(config.start_price) + np.cumsum(returns)
     log_open = np.concatenate([[np.log(config.start_price)], log_close[:-1]])
     # A Brownian bridge between open and close gives high and low the spread that such a bar has.
-    steps = rng.standard_normal((config.bars, _STEPS_PER_BAR)) * (scale / np.sqrt(_STEPS_PER_BAR))[:, None]
+    steps = streams[5].standard_normal((config.bars, _STEPS_PER_BAR)) * (scale / np.sqrt(_STEPS_PER_BAR))[:, None]
     walk = np.cumsum(steps, axis=1)
     fraction = np.arange(1, _STEPS_PER_BAR + 1) / _STEPS_PER_BAR
     path = log_open[:, None] + returns[:, None] * fraction + walk - walk[:, -1:] * fraction
     close, opened = np.exp(log_close), np.exp(log_open)
     high = np.maximum(np.exp(path.max(axis=1)), np.maximum(opened, close))
     low = np.minimum(np.exp(path.min(axis=1)), np.minimum(opened, close))
-    volume = 900.0 * np.exp(0.5 * rng.standard_normal(config.bars)) * (0.5 + np.abs(shock)) * scale / scale.mean()
+    activity = np.exp(0.5 * streams[6].standard_normal(config.bars)) * (0.5 + np.abs(shock))
+    volume = 900.0 * activity * scale / config.volatility_low
 
     def to_tick(values: FloatArray) -> FloatArray:
         return np.maximum(np.round(values, config.price_decimals), 10.0**-config.price_decimals)
@@ -89,11 +92,13 @@ def simulate(config: SyntheticConfig) -> SyntheticMarket:
     return SyntheticMarket(bars, np.array(DIRECTIONS)[direction], np.array(VOLATILITIES)[turbulent])
 
 
-def _chain(rng: np.random.Generator, bars: int, mean_stay_bars: list[float]) -> NDArray[np.int64]:
+def _chain(
+    leaving: np.random.Generator, jumping: np.random.Generator, bars: int, mean_stay_bars: list[float]
+) -> NDArray[np.int64]:
     """A Markov chain that starts in state 0 and leaves each state for any other with equal probability."""
     states = len(mean_stay_bars)
-    leave = rng.random(bars)
-    jump = rng.integers(1, states, size=bars)
+    leave = leaving.random(bars)
+    jump = jumping.integers(1, states, size=bars)
     out = np.empty(bars, dtype=np.int64)
     state = 0
     for bar in range(bars):

@@ -42,6 +42,7 @@ class ConformalCalibrator:
         self._horizon_bars = horizon_bars
         self.errors = RingBuffer(config.window_scores)
         self.alpha = config.miscoverage
+        self.restarts = 0
         self._pending: deque[Pending] = deque()
         self._log_width: float | None = None
         self._known_factor: float | None = None
@@ -68,14 +69,14 @@ class ConformalCalibrator:
             error = (log_price - due.log_price - due.expected_return) / due.scale
             self.errors.append(error)
             self._known_factor = None
-            if due.factor is not None:
+            if due.factor is not None and self._is_sound:
                 missed = float(abs(error) > due.factor)
                 step = self._config.step_size * (self._config.miscoverage - missed)
                 self.alpha = min(max(self.alpha + step, _MIN_ALPHA), _MAX_ALPHA)
 
     def await_outcome(self, bar: int, log_price: float, expected_return: float, scale: float) -> None:
         """Note a forecast made at this bar; its score comes a horizon later."""
-        factor = self._factor() if self.scores >= self._config.min_scores else None
+        factor = self._factor() if self.scores >= self._config.min_scores and self._is_sound else None
         self._pending.append(Pending(bar + self._horizon_bars, expected_return, scale, log_price, factor))
 
     def forget_pending(self) -> None:
@@ -88,16 +89,15 @@ class ConformalCalibrator:
         Raises
         ------
         CannotAnswer
-            FEW_SCORES before ``min_scores`` scores have matured, CALIBRATION_CORRUPT where the state makes no sense.
+            FEW_SCORES before ``min_scores`` scores have matured; CALIBRATION_CORRUPT where the state makes no sense,
+        which also starts calibration over: a state that lies is worth less than none.
         """
-        errors = self.errors.view()
-        if len(errors) < self._config.min_scores:
+        if not self._is_sound:
+            self._start_over()
+            raise CannotAnswer(Reason.CALIBRATION_CORRUPT)
+        if self.scores < self._config.min_scores:
             raise CannotAnswer(Reason.FEW_SCORES)
-        if not (math.isfinite(self.alpha) and 0 < self.alpha < 1 and bool(np.isfinite(errors).all())):
-            raise CannotAnswer(Reason.CALIBRATION_CORRUPT)
         half_width = self._factor() * scale
-        if not (math.isfinite(half_width) and half_width > 0):
-            raise CannotAnswer(Reason.CALIBRATION_CORRUPT)
         return expected_return - half_width, expected_return + half_width
 
     def probability_up(self, expected_return: float, scale: float) -> float:
@@ -115,6 +115,17 @@ class ConformalCalibrator:
         decay = 0.5 ** (1.0 / _WIDTH_HALF_LIFE_BARS)
         self._log_width = decay * self._log_width + (1.0 - decay) * log_width
         return ratio / (1.0 + ratio)
+
+    @property
+    def _is_sound(self) -> bool:
+        return _MIN_ALPHA <= self.alpha <= _MAX_ALPHA and bool(np.isfinite(self.errors.view()).all())
+
+    def _start_over(self) -> None:
+        self.errors.clear()
+        self._pending.clear()
+        self._known_factor = None
+        self.alpha = self._config.miscoverage
+        self.restarts += 1
 
     def _factor(self) -> float:
         """The conformal quantile of the absolute errors at level 1 - alpha, with the finite-sample correction.

@@ -209,7 +209,8 @@ class Detector:
 
     def _in_context(self, reason: Reason) -> Reason:
         """Scores that are few because the run is young are warm-up, not a fault."""
-        young = not self._state.failures and self._state.window.restart is None
+        state = self._state
+        young = not state.failures and state.window.restart is None and not state.calibrator.restarts
         return Reason.WARM_UP if reason is Reason.FEW_SCORES and young else reason
 
     def _checkpoint_id(self) -> str:

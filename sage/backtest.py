@@ -105,6 +105,7 @@ class BacktestRun:
     model_peak_rss_bytes: int = 0
     model_restarts: int = 0
     allow_short: bool = False
+    nautilus_equity: float = 0.0
 
     @property
     def forecasts_made(self) -> str:
@@ -277,6 +278,7 @@ def _trade(
                 f"{len(market.bars)} bars, but {len(run.signals)} signals and {len(run.rejections)} rejections"
             )
         run.book = strategy.book
+        run.nautilus_equity = _nautilus_equity(engine, market)
         run.refused_orders = strategy.refused_orders
         run.ignored_signals = dict(strategy.ignored_signals)
         run.forecast_failures = {str(reason): count for reason, count in sorted(detector.failures.items())}
@@ -336,6 +338,13 @@ def _engine(config: BacktestConfig, market: Market) -> BacktestEngine:
     )
     engine.add_instrument(market.instrument)
     return engine
+
+
+def _nautilus_equity(engine: BacktestEngine, market: Market) -> float:
+    """NT's own idea of the final equity, to hold ours against."""
+    balance = engine.portfolio.account(market.instrument.id.venue).balance_total(_quote_currency(market.instrument))
+    unrealised = engine.portfolio.unrealized_pnl(market.instrument.id)
+    return float(balance.as_decimal()) + (float(unrealised.as_decimal()) if unrealised is not None else 0.0)
 
 
 def _quote_currency(instrument: Instrument) -> object:

@@ -107,8 +107,9 @@ def validate(config: BacktestConfig) -> None:
     regime, sizing, costs = config.regime, config.sizing, config.costs
     checks = (
         (config.cash > 0, "cash must be positive"),
-        (min(costs.fee_bps, costs.spread_bps, costs.latency_ms) >= 0, "costs must not be negative"),
-        (max(costs.fee_bps, costs.spread_bps) < 10_000, "costs are in basis points, below 10000"),
+        (min(costs.fee_bps, costs.spread_bps, costs.latency_ms) >= 0,
+         "fee_bps, spread_bps and latency_ms must not be negative"),
+        (max(costs.fee_bps, costs.spread_bps) < 10_000, "fee_bps and spread_bps must be below 10000"),
         (regime.deadline_ms == 0 or regime.deadline_ms > regime.reserve_ms,
          f"deadline_ms must exceed the reserve of {regime.reserve_ms:g} ms, or be 0 for none"),
         (regime.hang_limit_s > 0, "hang_limit_s must be positive"),

@@ -129,7 +129,8 @@ def _buy_and_hold(run: BacktestRun, closes: FloatArray) -> FloatArray:
     if len(closes) == 0:
         return closes
     rate = (run.config.costs.fee_bps + run.config.costs.spread_bps / 2) / 10_000
-    return run.config.cash * (1.0 - rate) * closes / closes[0]
+    held: FloatArray = run.config.cash * (1.0 - rate) * closes / closes[0]
+    return held
 
 
 def determinism_hash(tabled: Tables) -> str:
@@ -174,6 +175,7 @@ def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
         "fills": len(run.ledger.fills),
         "round_trips": int(tabled.positions["closed"].sum()) if len(tabled.positions) else 0,
         "final_equity": final,
+        "nautilus_equity": run.nautilus_equity,
         "total_return": final / run.config.cash - 1.0,
         "buy_and_hold_return": float(hold[-1]) / run.config.cash - 1.0 if len(hold) else 0.0,
         "sharpe": sharpe,

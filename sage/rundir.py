@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import math
@@ -36,6 +37,8 @@ def choose_directory(wanted: Path | None, label: str) -> Path:
     ------
     OptionError
         If the place is taken; an earlier run is never overwritten.
+    OSError
+        If nothing can be written there.
     """
     if wanted is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -43,9 +46,12 @@ def choose_directory(wanted: Path | None, label: str) -> Path:
         wanted = Path("runs") / name
         if wanted.exists():
             wanted = wanted.with_name(f"{name}-{uuid.uuid4().hex[:4]}")
-        return wanted
     if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
         raise OptionError(f"--out {wanted}: is there already and not empty; choose another place or remove it")
+    # Found out now, not after the run.
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(wanted.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, "no permission to write", str(wanted.parent))
     return wanted
 
 

@@ -145,9 +145,10 @@ class ModelClient:
             return self._block.answers(rows, horizon_bars).copy()
 
     def close(self) -> None:
-        """End the process; safe to call twice."""
+        """End the process and give its memory back; safe to call twice. The client cannot be used afterwards."""
         with self._lock:
             self._end()
+            self._block.close()
 
     @property
     def pid(self) -> int | None:
@@ -238,9 +239,11 @@ class ModelClient:
     def _died(self) -> ForecastFailed:
         process = self._process
         assert process is not None
-        code = process.popen.poll()
+        # The pipe closes a moment before the exit code is known.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.popen.wait(timeout=0.001)
+        code, said = process.popen.returncode, _last_line(process.errors)
         self._end()
-        said = _last_line(process.errors)
         self._back_off()
         return ForecastFailed(Reason.MODEL_DIED, f"exit code {code}" + (f", {said}" if said else ""))
 
@@ -261,6 +264,7 @@ class ModelClient:
         except subprocess.TimeoutExpired:
             process.popen.kill()
             process.popen.wait()
+        process.errors.close()
 
 
 def _peak_rss_bytes(pid: int) -> int:

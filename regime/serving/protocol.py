@@ -97,6 +97,12 @@ class Block:
         os.ftruncate(descriptor, BLOCK_BYTES)
         return cls(descriptor)
 
+    def close(self) -> None:
+        """Unmap the block; the memory goes when the other process has done the same. Safe to call twice."""
+        if not self._map.closed:
+            self._map.close()
+            os.close(self.descriptor)
+
     def contexts(self, rows: int, context_bars: int) -> NDArray[np.float32]:
         """The contexts' part, shape (rows, context_bars)."""
         return np.frombuffer(self._map, np.float32, rows * context_bars).reshape(rows, context_bars)

@@ -1,0 +1,107 @@
+"""The command line: help, version, exit codes, and stdout kept for results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import app
+from cli.exits import ExitCode
+from tests.conftest import clean_environment
+
+
+def sage(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The console script, as a user calls it."""
+    script = Path(sys.executable).with_name("sage")
+    return subprocess.run(
+        [str(script), *arguments], capture_output=True, text=True, check=False, env=clean_environment(), cwd=cwd
+    )
+
+
+def test_help_names_every_command() -> None:
+    done = sage("--help")
+    assert done.returncode == ExitCode.OK
+    assert {"backtest", "ingest"} <= set(done.stdout.split())
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("sage 0.")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data", "nasdaq"],
+        ["--level", "6"],
+        ["--data", "sp500", "--catalog", "somewhere"],
+        ["--start", "2024-01-01"],
+        ["--catalog", "somewhere"],
+        ["--fee-bps", "-1"],
+        ["--cash", "0"],
+        ["--deadline-ms", "1"],
+        ["--config", "no-such.toml"],
+        ["--unknown"],
+    ],
+    ids=" ".join,
+)
+def test_options_that_make_no_sense_end_with_2_and_one_message(arguments: list[str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["backtest", "--out", str(tmp_path / "run"), *arguments])
+    assert done.exit_code == ExitCode.USAGE
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_catalog_ends_with_3_and_says_how_to_make_one(tmp_path: Path) -> None:
+    place = tmp_path / "nowhere"
+    done = CliRunner().invoke(app, ["backtest", "--catalog", str(place), "--instrument", "BTCUSDT.BINANCE"])
+    assert done.exit_code == ExitCode.BAD_DATA
+    assert "sage ingest" in done.stderr
+    assert not place.exists()
+
+
+def test_a_missing_model_ends_with_4(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["backtest", "--model", "no-such-model", "--out", str(tmp_path / "run")])
+    assert done.exit_code == ExitCode.MODEL_UNAVAILABLE
+    assert "no-such-model" in done.stderr
+    assert "--allow-degraded" in done.stderr
+
+
+def test_a_place_that_cannot_be_written_ends_with_6(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = CliRunner().invoke(app, ["backtest", "--level", "5", "--out", str(tmp_path / "file" / "run")])
+    assert done.exit_code == ExitCode.INTERNAL
+
+
+def test_json_alone_goes_to_stdout_and_progress_to_stderr(tmp_path: Path) -> None:
+    done = sage("backtest", "--level", "3", "--seed", "5", "--json", "--out", str(tmp_path / "run"))
+    assert done.returncode == ExitCode.OK, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["signals"] == figures["bars"]
+    assert figures["levels"]["SIMPLE"] > 0
+    assert "trading" in done.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_run_without_out_goes_to_runs(tmp_path: Path) -> None:
+    done = sage("backtest", "--data", "sp500", "--level", "5", cwd=tmp_path)
+    assert done.returncode == ExitCode.OK, done.stderr
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert directory.name.endswith("-sp500")
+    assert str(directory.name) in done.stdout.replace("\n", "")
+
+
+def test_the_configuration_file_yields_to_options(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(
+        "cash = 5000\nseed = 3\n[regime]\npinned_level = 5\n[data.synthetic]\nbars = 50\n"
+    )
+    done = sage("backtest", "--config", str(tmp_path / "run.toml"), "--cash", "777", "--out", str(tmp_path / "run"))
+    assert done.returncode == ExitCode.OK, done.stderr
+    config = json.loads((tmp_path / "run" / "manifest.json").read_text())["config"]
+    assert (config["cash"], config["seed"], config["data"]["synthetic"]["bars"]) == (777.0, 3, 50)

@@ -1,0 +1,67 @@
+"""What several folders of tests share: seeds, the real model process, one real run."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from regime.model.checkpoint import find_checkpoint
+from regime.serving.client import ModelClient
+from sage.backtest import BacktestRun, run_backtest
+from sage.config import BacktestConfig
+
+settings.register_profile(
+    "sage", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("sage")
+
+SHORT_BARS = 600
+
+
+NEEDS_MODEL = {"model", "own_model", "short_run"}
+"""Fixtures that start the model process."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave long tests out unless asked for, and model tests where torch is not installed."""
+    asked = config.getoption("-m")
+    no_torch = importlib.util.find_spec("torch") is None
+    for item in items:
+        if NEEDS_MODEL & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.model)
+        if "long" in item.keywords and "long" not in asked:
+            item.add_marker(pytest.mark.skip(reason="long; run with -m long"))
+        if "model" in item.keywords and no_torch:
+            item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+
+
+@pytest.fixture(scope="session")
+def model() -> Iterator[ModelClient]:
+    """The shipped checkpoint in its own process."""
+    with ModelClient(find_checkpoint("embedded")) as client:
+        client.start()
+        yield client
+
+
+def short_config(bars: int = SHORT_BARS) -> BacktestConfig:
+    """A backtest on a short simulated market."""
+    config = BacktestConfig()
+    synthetic = dataclasses.replace(config.data.synthetic, bars=bars)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, synthetic=synthetic))
+
+
+@pytest.fixture(scope="session")
+def short_run() -> BacktestRun:
+    """One real run: real NT engine, real model process, real checkpoint."""
+    return run_backtest(short_config())
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment for subprocesses, without colours that would clutter what they print."""
+    return os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"}

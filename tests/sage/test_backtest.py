@@ -1,0 +1,253 @@
+"""Real backtests: real NT engine, real model process, real checkpoint, short simulated market."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.errors import OptionError
+from data.market import synthetic_market
+from regime.errors import ModelUnavailable
+from regime.signal import Level, Reason
+from sage import rundir
+from sage.backtest import BacktestRun, run_backtest
+from sage.config import BacktestConfig
+from sage.results import determinism_hash, tables
+from tests.conftest import SHORT_BARS, clean_environment, short_config
+
+
+def with_regime(config: BacktestConfig, **changes: object) -> BacktestConfig:
+    return dataclasses.replace(config, regime=dataclasses.replace(config.regime, **changes))  # type: ignore[arg-type]
+
+
+def without_model(bars: int = 400, **changes: object) -> BacktestConfig:
+    """A run on the indicators alone, which needs no model process."""
+    return with_regime(short_config(bars), pinned_level=Level.SMART, **changes)
+
+
+def test_every_bar_gets_one_signal(short_run: BacktestRun) -> None:
+    assert len(short_run.signals) == SHORT_BARS
+    assert not short_run.rejections
+    stamps = [signal.ts_event for signal in short_run.signals]
+    assert stamps == short_run.market.bars.ts_close_ns.tolist()
+    assert short_run.signals[-1].level is Level.FULL
+
+
+def test_the_model_that_answered_is_the_one_that_ships(short_run: BacktestRun) -> None:
+    assert short_run.checkpoint is not None
+    assert short_run.signals[-1].checkpoint_id == short_run.checkpoint.id
+    assert short_run.engine_name == "torch-fp32"
+
+
+def test_orders_fill_at_the_close_of_the_next_bar(short_run: BacktestRun) -> None:
+    bars = short_run.market.bars
+    row = {int(ts): index for index, ts in enumerate(bars.ts_close_ns)}
+    decided = {order.order_id: order.ts_ns for order in short_run.orders}
+    assert short_run.ledger.fills
+    for fill in short_run.ledger.fills:
+        assert row[fill.ts_ns] == row[decided[fill.order_id]] + 1
+        assert fill.price == bars.close[row[fill.ts_ns]]
+
+
+def test_without_latency_orders_fill_at_the_same_close() -> None:
+    config = without_model()
+    run = run_backtest(dataclasses.replace(config, costs=dataclasses.replace(config.costs, latency_ms=0.0)))
+    decided = {order.order_id: order.ts_ns for order in run.orders}
+    assert run.ledger.fills
+    assert all(fill.ts_ns == decided[fill.order_id] for fill in run.ledger.fills)
+
+
+def test_fee_and_half_the_spread_are_charged_on_every_fill(short_run: BacktestRun) -> None:
+    rate = (short_run.config.costs.fee_bps + short_run.config.costs.spread_bps / 2) / 10_000
+    for fill in short_run.ledger.fills:
+        assert fill.commission == pytest.approx(rate * fill.quantity * fill.price, abs=1e-7)
+
+
+def test_exposure_stays_under_its_maximum_which_nautilus_does_not_enforce() -> None:
+    config = without_model(600)
+    sizing = dataclasses.replace(config.sizing, target_volatility=50.0, conviction_gain=1e6)
+    run = run_backtest(dataclasses.replace(config, sizing=sizing))
+    books = {entry.ts_ns: entry for entry in run.book}
+    ordered = []
+    for order in run.orders:
+        entry = books[order.ts_ns]
+        after = entry.position + order.side * order.quantity
+        if abs(after) > abs(entry.position):
+            ordered.append(after * entry.close / entry.equity)
+    # SMART supports half of the maximum exposure.
+    assert 0.49 < max(ordered) <= 0.5
+
+
+def test_a_spot_instrument_is_never_short(short_run: BacktestRun) -> None:
+    assert not short_run.allow_short
+    assert min(entry.position for entry in short_run.book) >= 0.0
+
+
+def test_shorts_pass_through_flat_in_two_orders() -> None:
+    config = without_model(1500)
+    sizing = dataclasses.replace(config.sizing, allow_short=True, conviction_gain=50.0, rebalance_band=0.2)
+    run = run_backtest(dataclasses.replace(config, sizing=sizing))
+    assert min(entry.position for entry in run.book) < 0.0
+    held = 0.0
+    for fill in run.ledger.fills:
+        after = round(held + fill.side * fill.quantity, 12)
+        assert held * after >= 0.0
+        held = after
+    assert run.nautilus_equity == pytest.approx(run.ledger.equity(run.market.bars.close[-1]), abs=1e-4)
+
+
+def test_cutting_the_last_third_off_changes_nothing_before_it(short_run: BacktestRun) -> None:
+    whole = short_run.market
+    kept = 2 * len(whole.bars) // 3
+    cut = run_backtest(short_config(kept))
+    assert cut.market.bars.sha256() == whole.bars[:kept].sha256()
+    end = int(whole.bars.ts_close_ns[kept - 1])
+    assert cut.signals == short_run.signals[:kept]
+    assert cut.ledger.fills == [fill for fill in short_run.ledger.fills if fill.ts_ns <= end]
+    # Orders of the last bar are still on their way when the data ends.
+    sent = [(order.order_id, order.ts_ns, order.side, order.quantity) for order in cut.orders]
+    before = [
+        (order.order_id, order.ts_ns, order.side, order.quantity) for order in short_run.orders if order.ts_ns <= end
+    ]
+    assert sent == before
+    assert cut.book == short_run.book[:kept]
+
+
+def test_another_process_gives_the_same_hash_and_loads_no_torch(short_run: BacktestRun) -> None:
+    code = (
+        "import sys\n"
+        "from tests.conftest import short_config\n"
+        "from sage.backtest import run_backtest\n"
+        "from sage.results import determinism_hash, tables\n"
+        "print(determinism_hash(tables(run_backtest(short_config()))))\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == determinism_hash(tables(short_run))
+
+
+def test_online_and_ahead_agree_to_rounding(short_run: BacktestRun) -> None:
+    config = short_config(300)
+    online = run_backtest(dataclasses.replace(config, model=dataclasses.replace(config.model, online=True)))
+    assert online.forecasts_made == "online"
+    assert {timing.source for timing in online.timings} == {"none", "model"}
+    ahead = short_run.signals[:300]
+    assert [signal.level for signal in online.signals] == [signal.level for signal in ahead]
+    np.testing.assert_allclose(
+        [signal.expected_return for signal in online.signals],
+        [signal.expected_return for signal in ahead],
+        atol=1e-7,
+    )
+
+
+@pytest.mark.model
+def test_a_deadline_nobody_can_meet_degrades_every_bar_and_is_said_to_depend_on_the_machine() -> None:
+    run = run_backtest(with_regime(short_config(120), deadline_ms=3.2))
+    assert len(run.signals) == 120
+    assert {signal.level for signal in run.signals[70:]} == {Level.SMART}
+    assert set(run.forecast_failures) == {"TIMEOUT"}
+    assert run.signals[-1].reasons == (Reason.TIMEOUT, Reason.TIMEOUT)
+
+
+@pytest.mark.parametrize("level", [pytest.param(Level.BASIC, marks=pytest.mark.model), Level.SIMPLE, Level.EMERGENCY])
+def test_a_pinned_level_is_the_best_that_answers(level: Level) -> None:
+    run = run_backtest(with_regime(short_config(150), pinned_level=level))
+    assert min(signal.level for signal in run.signals) == level
+
+
+def test_a_missing_model_stops_the_run_unless_it_may_degrade() -> None:
+    config = short_config(150)
+    missing = dataclasses.replace(config, model=dataclasses.replace(config.model, name="no-such-checkpoint"))
+    with pytest.raises(ModelUnavailable, match="no-such-checkpoint"):
+        run_backtest(missing)
+    allowed = dataclasses.replace(missing, model=dataclasses.replace(missing.model, allow_degraded=True))
+    run = run_backtest(allowed)
+    assert run.signals[-1].level is Level.SMART
+    assert "no-such-checkpoint" in run.model_error
+    assert run.forecasts_made == "none"
+
+
+def test_equal_seeds_give_equal_markets_and_other_seeds_others() -> None:
+    config = BacktestConfig().data.synthetic
+    one, same = synthetic_market(config), synthetic_market(config)
+    other = synthetic_market(dataclasses.replace(config, seed=config.seed + 1))
+    assert one.bars.sha256() == same.bars.sha256() != other.bars.sha256()
+
+
+def test_the_run_directory_is_complete_and_readable(short_run: BacktestRun, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    figures = rundir.write(short_run, directory)
+    names = {path.name for path in directory.iterdir()}
+    frames = {"signals", "orders", "fills", "positions", "equity", "timing"}
+    assert names == {f"{name}.parquet" for name in frames} | {
+        "manifest.json", "summary.json", "run.jsonl", "report.html",
+    }  # fmt: skip
+    assert len(pd.read_parquet(directory / "signals.parquet")) == SHORT_BARS
+    assert json.loads((directory / "summary.json").read_text())["determinism_hash"] == figures["determinism_hash"]
+    manifest = json.loads((directory / "manifest.json").read_text())
+    assert manifest["checkpoint"]["sha256"] == short_run.checkpoint.sha256  # type: ignore[union-attr]
+    assert manifest["data"]["sha256"] == short_run.market.bars.sha256()
+    assert manifest["config"]["regime"]["context_bars"] == 512
+    assert manifest["versions"]["nautilus_trader"]
+    events = [json.loads(line) for line in (directory / "run.jsonl").read_text().splitlines()]
+    assert events[0]["event"] == "run_started"
+    assert events[-1]["event"] == "run_finished"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_report_stands_alone(short_run: BacktestRun, tmp_path: Path) -> None:
+    rundir.write(short_run, tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    body = page[page.index("<body>") :]
+    assert "src=" not in body
+    assert 'rel="stylesheet"' not in page
+    assert "fill at the close of the next bar" in page
+    assert "Built with technology from NXAI" in page
+    assert "buy and hold" in page
+
+
+def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(OptionError, match="not empty"):
+        rundir.choose_directory(tmp_path, "x")
+    assert (tmp_path / "manifest.json").read_text() == "{}"
+
+
+def test_a_write_that_fails_leaves_nothing(
+    short_run: BacktestRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rundir, "render", full)
+    with pytest.raises(OSError, match="No space"):
+        rundir.write(short_run, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_leaves_nothing_and_says_130(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from sage import backtest\n"
+        "from cli.app import app\n"
+        "class Interrupting(backtest.Detector):\n"
+        "    def step(self, bar):\n"
+        "        if self._state.accepted_bars == 300: raise KeyboardInterrupt\n"
+        "        return super().step(bar)\n"
+        "backtest.Detector = Interrupting\n"
+        f"app(['backtest', '--level', '2', '--out', {str(tmp_path / 'run')!r}])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=clean_environment()
+    )
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,80 @@
+"""Configuration from TOML: what it leaves out keeps its default, what it misspells is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from data.errors import OptionError
+from regime.signal import Level
+from sage.config import BacktestConfig, load_config, validate
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    return path
+
+
+def test_values_land_where_they_belong(tmp_path: Path) -> None:
+    config = load_config(
+        written(
+            tmp_path,
+            "cash = 5000\n[regime]\nhorizon_bars = 8\npinned_level = 2\n[regime.calibration]\nmiscoverage = 0.2\n"
+            "[sizing]\nmax_exposure = 0.5\n",
+        )
+    )
+    assert config.cash == 5000.0
+    assert config.regime.horizon_bars == 8
+    assert config.regime.pinned_level is Level.SMART
+    assert config.regime.calibration.miscoverage == 0.2
+    assert config.sizing.max_exposure == 0.5
+    assert config.costs == BacktestConfig().costs
+
+
+def test_an_unknown_key_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"sizing.max_exposur.*max_exposure"):
+        load_config(written(tmp_path, "[sizing]\nmax_exposur = 1.0\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cash = 'much'\n", "[regime]\nhorizon_bars = 1.5\n", "sizing = 3\n", "cash = \n", "[regime]\npinned_level = 9\n"],
+)
+def test_wrong_types_and_broken_files_are_usage_errors(tmp_path: Path, text: str) -> None:
+    with pytest.raises(OptionError, match=r"run\.toml"):
+        load_config(written(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"nowhere\.toml"):
+        load_config(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("", "cash", 0.0),
+        ("costs", "fee_bps", -1.0),
+        ("costs", "latency_ms", -5.0),
+        ("regime", "deadline_ms", 2.0),
+        ("regime", "horizon_bars", 0),
+        ("sizing", "max_exposure", 0.0),
+        ("sizing", "target_volatility", 0.0),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(part: str, field: str, value: float) -> None:
+    config = BacktestConfig()
+    if part:
+        changed = dataclasses.replace(getattr(config, part), **{field: value})
+        config = dataclasses.replace(config, **{part: changed})
+    else:
+        config = dataclasses.replace(config, **{field: value})
+    with pytest.raises(OptionError, match=field):
+        validate(config)
+
+
+def test_the_defaults_make_sense() -> None:
+    validate(BacktestConfig())
