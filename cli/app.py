@@ -9,6 +9,7 @@ import typer
 
 from cli.backtest import backtest
 from cli.ingest import ingest
+from cli.version import show_version
 
 app = typer.Typer(
     name="sage",
@@ -22,18 +23,10 @@ app.command()(backtest)
 app.command()(ingest)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        import importlib.metadata
-
-        typer.echo(f"sage {importlib.metadata.version('sage')}")
-        raise typer.Exit
-
-
 @app.callback()
 def main(
     version: bool = typer.Option(
-        False, "--version", help="Print the version and exit.", callback=_show_version, is_eager=True
+        False, "--version", help="Print the version and exit.", callback=show_version, is_eager=True
     ),
 ) -> None:
     """A crash-test rig for model-driven trading. Built with technology from NXAI."""

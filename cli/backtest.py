@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import errors_as_exit_codes
+from cli.version import show_version
 
 if TYPE_CHECKING:
     from sage.config import BacktestConfig
@@ -45,6 +46,9 @@ def backtest(
     latency_ms: Annotated[float | None, typer.Option(help="From order to venue; 0 fills at the same close.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; options on the command line win.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    version: Annotated[  # noqa: ARG001 (its callback has answered)
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Run a backtest in which TiRex turns bars into regimes and the SAGE strategy trades on them.
 

@@ -69,14 +69,14 @@ class ConformalCalibrator:
             error = (log_price - due.log_price - due.expected_return) / due.scale
             self.errors.append(error)
             self._known_factor = None
-            if due.factor is not None and self._is_sound:
+            if due.factor is not None and self._level_is_sound:
                 missed = float(abs(error) > due.factor)
                 step = self._config.step_size * (self._config.miscoverage - missed)
                 self.alpha = min(max(self.alpha + step, _MIN_ALPHA), _MAX_ALPHA)
 
     def await_outcome(self, bar: int, log_price: float, expected_return: float, scale: float) -> None:
         """Note a forecast made at this bar; its score comes a horizon later."""
-        factor = self._factor() if self.scores >= self._config.min_scores and self._is_sound else None
+        factor = self._factor() if self.scores >= self._config.min_scores and self._level_is_sound else None
         self._pending.append(Pending(bar + self._horizon_bars, expected_return, scale, log_price, factor))
 
     def forget_pending(self) -> None:
@@ -92,7 +92,7 @@ class ConformalCalibrator:
             FEW_SCORES before ``min_scores`` scores have matured; CALIBRATION_CORRUPT where the state makes no sense,
         which also starts calibration over: a state that lies is worth less than none.
         """
-        if not self._is_sound:
+        if not (self._level_is_sound and bool(np.isfinite(self.errors.view()).all())):
             self._start_over()
             raise CannotAnswer(Reason.CALIBRATION_CORRUPT)
         if self.scores < self._config.min_scores:
@@ -117,8 +117,8 @@ class ConformalCalibrator:
         return ratio / (1.0 + ratio)
 
     @property
-    def _is_sound(self) -> bool:
-        return _MIN_ALPHA <= self.alpha <= _MAX_ALPHA and bool(np.isfinite(self.errors.view()).all())
+    def _level_is_sound(self) -> bool:
+        return _MIN_ALPHA <= self.alpha <= _MAX_ALPHA
 
     def _start_over(self) -> None:
         self.errors.clear()

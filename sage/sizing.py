@@ -25,7 +25,7 @@ class SizingConfig:
     target_volatility: float = 0.20
     max_exposure: float = 1.0
     conviction_gain: float = 4.0
-    rebalance_band: float = 0.05
+    rebalance_band: float = 0.10
     allow_short: bool | None = None
     degrade_hold_bars: int = 3
     emergency_flatten_bars: int = 12

@@ -214,27 +214,26 @@ class ModelClient:
         process.ready = True
 
     def _drop_late_answer(self, process: _Process, until: float) -> None:
-        """Wait for the answer that an earlier forecast gave up on, or replace a process that never will give it."""
-        if process.asked_at is None:
-            return
-        try:
+        """Wait for the answer that an earlier forecast gave up on; nothing else may be asked before."""
+        if process.asked_at is not None:
             self._receive(process, until)
-        except ForecastFailed as error:
-            silent_s = self._stopwatch() - process.asked_at if process.asked_at is not None else 0.0
-            if error.reason is Reason.TIMEOUT and silent_s > self._config.hang_limit_s:
-                self._end()
-                self._back_off()
-            raise
 
     def _receive(self, process: _Process, until: float) -> Reply:
         try:
             if not process.pipe.poll(max(0.0, until - self._stopwatch())):
+                self._replace_if_hung(process)
                 raise ForecastFailed(Reason.TIMEOUT)
             reply = Reply.unpack(process.pipe.recv_bytes())
         except (EOFError, OSError) as error:
             raise self._died() from error
         process.asked_at = None
         return reply
+
+    def _replace_if_hung(self, process: _Process) -> None:
+        """A process that has been silent for the hang limit will not speak again."""
+        if process.asked_at is not None and self._stopwatch() - process.asked_at >= self._config.hang_limit_s:
+            self._end()
+            self._back_off()
 
     def _died(self) -> ForecastFailed:
         process = self._process

@@ -31,6 +31,7 @@ def test_help_names_every_command() -> None:
 
 def test_version_is_that_of_the_distribution() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("sage 0.")
+    assert CliRunner().invoke(app, ["backtest", "--version"]).stdout.startswith("sage 0.")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def windows(rows: int, seed: int = 0) -> Context:
 @pytest.fixture
 def own_model() -> Iterator[ModelClient]:
     """A process that the test may harm; it is started again at once."""
-    with ModelClient(find_checkpoint("embedded"), ServingConfig(back_off_s=0.0, hang_limit_s=0.0)) as client:
+    with ModelClient(find_checkpoint("embedded"), ServingConfig(back_off_s=0.0)) as client:
         client.start()
         yield client
 
@@ -122,16 +122,31 @@ def test_a_late_answer_is_dropped_not_mistaken_for_the_next(own_model: ModelClie
     assert own_model.pid == pid
 
 
-def test_a_process_that_hangs_is_replaced_after_the_hang_limit(own_model: ModelClient) -> None:
-    pid = own_model.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    for _ in range(2):
+def test_a_process_that_hangs_is_replaced_after_the_hang_limit() -> None:
+    impatient = ServingConfig(back_off_s=0.0, hang_limit_s=0.2)
+    with ModelClient(find_checkpoint("embedded"), impatient) as client:
+        client.start()
+        pid = client.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
         with pytest.raises(ForecastFailed) as caught:
-            own_model.forecast(windows(1), HORIZON, 0.05)
+            client.forecast(windows(1), HORIZON, 0.3)
         assert caught.value.reason is Reason.TIMEOUT
-    assert not psutil.pid_exists(pid)
-    assert np.isfinite(own_model.forecast(windows(1), HORIZON, PATIENT_S)).all()
+        assert not psutil.pid_exists(pid)
+        assert np.isfinite(client.forecast(windows(1), HORIZON, PATIENT_S)).all()
+
+
+def test_while_a_process_stays_away_forecasts_fail_at_once() -> None:
+    with ModelClient(find_checkpoint("embedded"), ServingConfig(back_off_s=1e6, back_off_max_s=1e6)) as client:
+        client.start()
+        assert client.pid is not None
+        os.kill(client.pid, signal.SIGKILL)
+        reasons = []
+        for _ in range(3):
+            with pytest.raises(ForecastFailed) as caught:
+                client.forecast(windows(1), HORIZON, PATIENT_S)
+            reasons.append(caught.value.reason)
+        assert reasons == [Reason.MODEL_DIED, Reason.MODEL_UNAVAILABLE, Reason.MODEL_UNAVAILABLE]
 
 
 def test_every_bar_keeps_its_signal_while_the_model_dies(own_model: ModelClient) -> None:
