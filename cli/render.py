@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from data.ingest import IngestResult
@@ -74,7 +75,8 @@ def _table(rows: Iterable[tuple[str, str]], title: str) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value)
+        # As text: a file name may hold what rich takes for markup.
+        table.add_row(Text(name), Text(value))
     return table
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -106,16 +107,17 @@ def _rounded(bars: Bars, price: int, size: int) -> Bars:
 
 
 class BarCatalog:
-    """A directory of bars in NT's own layout."""
+    """A directory of bars in NT's own layout; with ``create`` it is made by the first write."""
 
     def __init__(self, root: Path, *, create: bool = False) -> None:
         self.root = root
         if root.exists() and not root.is_dir():
             raise CatalogError(f"{root}: is a file, not a catalog directory")
+        if re.search(r"[*?[]", str(root.resolve())):
+            raise CatalogError(f"{root}: NautilusTrader takes * ? [ in a catalog's path for wildcards; choose another")
         if not root.exists() and not create:
             raise CatalogError(f"{root}: no such catalog; make one with: sage ingest SOURCE --catalog {root} ...")
         try:
-            root.mkdir(parents=True, exist_ok=True)
             if (root / JOURNAL).exists():
                 with self._locked():
                     self._finish_journal()
@@ -163,7 +165,9 @@ class BarCatalog:
         prefix = f"{instrument_id}-"
         parent = self.root / "data" / "bar"
         names = (path.name for path in parent.iterdir()) if parent.is_dir() else ()
-        return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+        specs = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+        # "A.X-" also begins the bar types of an instrument at a venue called "X-Y".
+        return sorted(spec for spec in specs if re.fullmatch(r"\d+-[A-Z]+-[A-Z]+-[A-Z]+", spec))
 
     def write(
         self,
@@ -186,6 +190,7 @@ class BarCatalog:
         bars = rounded(bars, instrument)
         first, last = int(bars.ts_close_ns[0]), int(bars.ts_close_ns[-1])
         try:
+            self.root.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._sweep_staging()
                 self._finish_journal()
@@ -218,6 +223,8 @@ class BarCatalog:
                 staged.write_data([instrument])
             staged.write_data([*kept_before, *to_nautilus(bars, instrument, size, on_progress), *kept_after])
             added = sorted(path.relative_to(staging) for path in staging.rglob("*.parquet"))
+            for path in added:
+                _sync(staging / path)  # the journal must not outlive what it names
             removed = [path.relative_to(self.root) for path in overlapped]
             journal = {
                 "staging": staging.name,
@@ -266,7 +273,7 @@ class BarCatalog:
         """Hold the catalog against another ingest; the lock goes with the process, however it ends."""
         import fcntl
 
-        with (self.root / LOCK).open("w") as handle:
+        with (self.root / LOCK).open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -290,6 +297,11 @@ def _from_name(text: str) -> int:
     date, _, clock = text.rstrip("Z").partition("T")
     hour, minute, second, nanos = clock.split("-")
     return pd.Timestamp(f"{date}T{hour}:{minute}:{second}.{nanos}", tz="UTC").value
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def _write_durably(path: Path, text: str) -> None:

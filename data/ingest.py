@@ -5,17 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from nautilus_trader.model.instruments import Instrument
 
 from data import quality
 from data.bars import Bars, BarSize
-from data.catalog import BarCatalog, Outcome, describe_interval
+from data.catalog import BarCatalog, Outcome, describe_interval, rounded
 from data.errors import DataError
-from data.instruments import Kind, Precision, guess_kind, infer_precision, make_instrument, parse_instrument_id
+from data.instruments import (
+    Kind,
+    Precision,
+    guess_kind,
+    infer_precision,
+    kind_of,
+    make_instrument,
+    parse_instrument_id,
+)
 from data.quality import QualityReport
 from data.sources import RawBars, ReadOptions, read_source
 
@@ -109,8 +120,8 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         raise DataError(f"{files[0]}: no bars, all {report.rows_read} rows are rejected: {why}")
 
     catalog = BarCatalog(request.catalog, create=True)
-    instrument = catalog.instrument(request.instrument)
-    kind = request.kind or guess_kind(instrument_id)
+    instrument = catalog.instrument(str(instrument_id))
+    kind = kind_of(instrument) if instrument is not None else request.kind or guess_kind(instrument_id)
     inferred, precision_notes = infer_precision(bars, kind)
     report.notes.extend(precision_notes)
     if instrument is None:
@@ -119,13 +130,15 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
             inferred.size if request.size_precision is None else request.size_precision,
         )
         instrument = make_instrument(instrument_id, kind, wanted)
-        _require_positive_when_rounded(bars, wanted.price, files[0])
     else:
-        _require_fixed_precision(request, instrument.price_precision, inferred.price)
-        if instrument.size_precision < inferred.size:
-            report.notes.append(f"volume rounded to the instrument's {instrument.size_precision} decimals")
+        _require_as_fixed(request, instrument, kind, inferred.price)
+    _require_positive_when_rounded(bars, instrument.price_precision, files[0])
+    if instrument.price_precision < inferred.price:
+        report.notes.append(f"prices rounded to {instrument.price_precision} decimals, as asked")
+    if not np.allclose(rounded(bars, instrument).volume, bars.volume, rtol=1e-12, atol=0.0):
+        report.notes.append(f"volume rounded to the instrument's {instrument.size_precision} decimals")
 
-    stem = _report_stem(request, size, files)
+    stem = _report_stem(str(instrument_id), size, files)
     report_path, rejected_path = _write_rejected(request.catalog, stem, rejected)
     if request.strict and report.rows_rejected:
         _write_json(report_path, {"outcome": "rejected (--strict)", **report.as_dict()})
@@ -142,7 +155,7 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
 
     written = catalog.write(bars, instrument, size, wrote)
     result = IngestResult(
-        instrument=request.instrument,
+        instrument=str(instrument_id),
         bar=str(size),
         layouts={str(raw.path): raw.layout for raw in raws},
         outcome=written.outcome,
@@ -156,7 +169,8 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         rejected_path=rejected_path,
     )
     provenance = {"sources": {str(path): _file_sha256(path) for path in files}, "bars_sha256": bars.sha256()}
-    _write_json(report_path, result.as_dict() | provenance)
+    if result.outcome is not Outcome.UNCHANGED or not _tells(report_path, report.as_dict() | provenance):
+        _write_json(report_path, result.as_dict() | provenance)
     return result
 
 
@@ -171,41 +185,55 @@ def find_files(sources: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for source in sources:
         if source.is_dir():
-            inside = sorted(path for path in source.iterdir() if path.name.lower().endswith(BAR_FILE_SUFFIXES))
+            inside = sorted(path for path in source.iterdir() if _is_bar_file(path))
             if not inside:
                 raise DataError(f"{source}: a directory without bar files ({', '.join(BAR_FILE_SUFFIXES)})")
             found.extend(inside)
         else:
             found.append(source)
-    twice = {str(path) for path in found if found.count(path) > 1}
+    places = Counter(path.resolve() for path in found)
+    twice = {str(path) for path in found if places[path.resolve()] > 1}
     if twice:
         raise DataError(f"{', '.join(sorted(twice))}: named more than once")
     return found
 
 
-def _tell_nobody(what: str, done: int, total: int) -> None:  # noqa: ARG001
+def _is_bar_file(path: Path) -> bool:
+    # Hidden files are an editor's or another system's ("._BTC.csv"), whatever their suffix.
+    return path.name.lower().endswith(BAR_FILE_SUFFIXES) and not path.name.startswith(".") and path.is_file()
+
+
+def _tell_nobody(what: str, done: int, total: int) -> None:
     """Progress that nobody asked for."""
 
 
-def _require_fixed_precision(request: IngestRequest, fixed: int, needed: int) -> None:
-    asked = request.price_precision
-    if asked is not None and asked != fixed:
-        raise DataError(f"{request.instrument} is fixed at {fixed} price decimals in this catalog, not {asked}")
-    if asked is None and needed > fixed:
+def _require_as_fixed(request: IngestRequest, instrument: Instrument, kind: Kind, needed: int) -> None:
+    """Raise DataError where options or prices do not fit the instrument as its first ingest fixed it."""
+    fixed = {"kind": kind, "price decimals": instrument.price_precision, "size decimals": instrument.size_precision}
+    asked = {"kind": request.kind, "price decimals": request.price_precision, "size decimals": request.size_precision}
+    for what, value in asked.items():
+        if value is not None and value != fixed[what]:
+            raise DataError(
+                f"{instrument.id}: {what} {value} asked for, but the first ingest into {request.catalog} fixed "
+                f"{fixed[what]}; ingest into a new catalog to change it"
+            )
+    if request.price_precision is None and needed > instrument.price_precision:
         raise DataError(
-            f"{request.instrument}: the new prices have {needed} decimals, but it was fixed at {fixed} at its first "
-            f"ingest. Ingest into a new catalog, or give --price-precision {fixed} to round them"
+            f"{instrument.id}: the new prices have {needed} decimals, but it was fixed at "
+            f"{instrument.price_precision} at its first ingest. Ingest into a new catalog, or give "
+            f"--price-precision {instrument.price_precision} to round them"
         )
 
 
 def _require_positive_when_rounded(bars: Bars, price_precision: int, path: Path) -> None:
-    if float(bars.low.min()) < 0.5 * 10.0**-price_precision:
+    if float(np.round(bars.low.min(), price_precision)) <= 0:
         raise DataError(f"{path}: prices down to {bars.low.min():g} vanish at {price_precision} decimals")
 
 
-def _report_stem(request: IngestRequest, size: BarSize, files: list[Path]) -> str:
-    key = hashlib.sha256("\n".join(path.name for path in files).encode()).hexdigest()[:8]
-    return f"{request.instrument}-{size}-{files[0].name.partition('.')[0]}-{key}"
+def _report_stem(instrument_id: str, size: BarSize, files: list[Path]) -> str:
+    # By their whole paths: files of the same name in two directories have two reports.
+    key = hashlib.sha256("\n".join(str(path.resolve()) for path in files).encode()).hexdigest()[:8]
+    return f"{instrument_id}-{size}-{files[0].name.partition('.')[0]}-{key}"
 
 
 def _write_rejected(catalog: Path, stem: str, rejected: pd.DataFrame) -> tuple[Path, Path | None]:
@@ -215,16 +243,30 @@ def _write_rejected(catalog: Path, stem: str, rejected: pd.DataFrame) -> tuple[P
     if rejected.empty:
         path.unlink(missing_ok=True)
         return directory / f"{stem}.json", None
-    temporary = path.with_name(f".{path.name}.tmp")
-    rejected.to_csv(temporary, index=False)
-    os.replace(temporary, path)
+    _write_text(path, rejected.to_csv(index=False))
     return directory / f"{stem}.json", path
 
 
 def _write_json(path: Path, document: dict[str, object]) -> None:
+    _write_text(path, json.dumps(document, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Replace a file at once, and only where it says something else."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(document, indent=2) + "\n")
+    temporary.write_text(text, encoding="utf-8", newline="")
     os.replace(temporary, path)
+
+
+def _tells(path: Path, facts: dict[str, object]) -> bool:
+    """Whether a report says all this already."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return all(report.get(name) == fact for name, fact in facts.items())
 
 
 def _file_sha256(path: Path) -> str:

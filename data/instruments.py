@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,10 +19,11 @@ MAX_PRICE_PRECISION = 12
 MAX_SIZE_PRECISION = 9
 
 _FIAT = frozenset(
-    (
-        "USD EUR GBP JPY CHF AUD CAD NZD SEK NOK DKK PLN HUF CZK TRY ZAR MXN SGD HKD CNH CNY INR KRW THB ILS RUB BRL"
-    ).split()
-)
+    {
+        "USD", "EUR", "GBP", "JPY", "CHF", "AUD", "CAD", "NZD", "SEK", "NOK", "DKK", "PLN", "HUF", "CZK", "TRY", "ZAR",
+        "MXN", "SGD", "HKD", "CNH", "CNY", "INR", "KRW", "THB", "ILS", "RUB", "BRL",
+    }
+)  # fmt: skip
 _CRYPTO_QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "DAI", "BTC", "ETH", "BNB", "XBT")
 _METALS = frozenset({"XAU", "XAG", "XPT", "XPD"})
 
@@ -61,8 +63,11 @@ class Precision:
 def parse_instrument_id(text: str) -> InstrumentId:
     """Read ``SYMBOL.VENUE``. Raises OptionError for anything else."""
     symbol, _, venue = text.strip().rpartition(".")
-    if not symbol or not venue or any(mark in text for mark in ("/", "\\", " ")) or not text.isascii():
+    if not symbol or not venue:
         raise OptionError(f"instrument {text!r} is not SYMBOL.VENUE; write for example BTCUSDT.BINANCE")
+    # NT's catalog builds paths and SQL from identifiers, and fails to read back what has other characters in it.
+    if re.fullmatch(r"[A-Za-z0-9._^$#-]+", text.strip()) is None:
+        raise OptionError(f"instrument {text!r}: only letters, digits and . _ - ^ $ # can be kept in a catalog")
     return InstrumentId.from_str(f"{symbol}.{venue}")
 
 
@@ -86,8 +91,9 @@ def kind_of(instrument: Instrument) -> Kind:
 
 def _split_pair(symbol: str) -> tuple[str, str] | None:
     for mark in "-_":
-        base, found, quote = symbol.partition(mark)
-        if found and base and quote:
+        base, _, quote = symbol.partition(mark)
+        # What stands behind the mark must be money: BRK-B is a class of shares.
+        if base and (quote in _FIAT or quote in _CRYPTO_QUOTES or Currency.from_internal_map(quote) is not None):
             return base, quote
     # A coin quoted in dollars or euros ("BTCUSD") is known by its first letters; others may be tickers ("CRUS").
     for quote in (*_CRYPTO_QUOTES, *sorted(_FIAT)):
@@ -156,6 +162,8 @@ def make_instrument(instrument_id: InstrumentId, kind: Kind, precision: Precisio
     for suffix in ("-PERP", "_PERP", "-SWAP"):
         symbol = symbol.removesuffix(suffix)
     pair = _split_pair(symbol)
+    if pair is None and kind is Kind.PERPETUAL:
+        pair = symbol, "USD"  # "BTC-PERP": venues that name no quote quote in dollars
     if pair is None:
         raise DataError(f"{instrument_id}: no pair of currencies; give --kind equity, or a symbol such as BTCUSDT")
     base, quote = (_currency(code, kind) for code in pair)

@@ -11,12 +11,17 @@ from enum import StrEnum
 
 import numpy as np
 import pandas as pd
+from nautilus_trader.model.objects import PRICE_MAX, QUANTITY_MAX
 from numpy.typing import NDArray
 
-from data.bars import Bars, BarSize, IntArray, iso
+from data.bars import NANOS_PER_SECOND, Bars, BarSize, IntArray, iso
 from data.errors import DataError, OptionError
 from data.sources import PRICE_FIELDS, RawBars
 from data.times import NOT_A_TIME
+
+_DAY_NS = 86_400 * NANOS_PER_SECOND
+_CLEAR_STEPS = 5
+"""So many steps make the spacing of a file clear."""
 
 
 class RejectReason(StrEnum):
@@ -24,9 +29,10 @@ class RejectReason(StrEnum):
 
     BROKEN_ROW = "wrong number of fields"
     BAD_TIME = "unreadable time"
-    NAN = "NaN"
+    NAN = "NaN or missing"
     NON_POSITIVE = "non-positive price"
     BAD_VOLUME = "negative volume"
+    TOO_LARGE = "larger than NautilusTrader can hold"
     INCONSISTENT = "OHLC inconsistent"
     OFF_GRID = "off-grid"
     OUT_OF_ORDER = "out of order"
@@ -84,10 +90,11 @@ def infer_bar_size(sources: list[RawBars], given: BarSize | None) -> BarSize:
     Raises
     ------
     DataError
-        If there are too few rows to tell, or the spacing is not the bar size given.
+        If there are too few rows to tell, the files differ, or the spacing is not the bar size given.
     """
-    steps = np.concatenate([np.diff(np.sort(raw.stamp_ns[raw.stamp_ns != NOT_A_TIME])) for raw in sources])
-    steps = steps[steps > 0]
+    steps_of = [_steps(raw) for raw in sources]
+    _require_one_spacing(sources, steps_of)
+    steps = np.concatenate(steps_of)
     if len(steps) == 0:
         if given is not None:
             return given
@@ -100,19 +107,39 @@ def infer_bar_size(sources: list[RawBars], given: BarSize | None) -> BarSize:
         found = None
     if given is None:
         if found is None:
-            raise DataError(
-                f"{sources[0].path}: rows are {modal / 1e9:g} s apart, which is no bar size; give it with --bar"
-            )
+            advice = "bars longer than a day are not supported" if modal > _DAY_NS else "give it with --bar"
+            raise DataError(f"{sources[0].path}: rows are {_spelled(modal)} apart, which is no bar size; {advice}")
         return found
     # Thinly traded minutes may be mostly missing, so a wider spacing passes if it is whole; a narrower one cannot be.
-    if (
-        modal < given.nanos
-        or modal % given.nanos
-        or (found is not None and found > given and counts.max() > len(steps) / 2)
-    ):
-        spacing = str(found) if found else f"{modal / 1e9:g} s"
-        raise DataError(f"{sources[0].path}: rows are {spacing} apart, but --bar says {given}")
+    if modal < given.nanos or modal % given.nanos or (modal > given.nanos and counts.max() > len(steps) / 2):
+        raise DataError(f"{sources[0].path}: rows are {_spelled(modal)} apart, but --bar says {given}")
     return given
+
+
+def _steps(raw: RawBars) -> IntArray:
+    steps = np.diff(np.sort(raw.stamp_ns[raw.stamp_ns != NOT_A_TIME]))
+    return steps[steps > 0]
+
+
+def _require_one_spacing(sources: list[RawBars], steps_of: list[IntArray]) -> None:
+    """Raise DataError where files clearly hold bars of different sizes, such as a directory with 1h and 30m."""
+    clear: dict[int, RawBars] = {}
+    for raw, steps in zip(sources, steps_of, strict=True):
+        lengths, counts = np.unique(steps, return_counts=True)
+        if len(steps) >= _CLEAR_STEPS and counts.max() > len(steps) / 2:
+            clear.setdefault(int(lengths[np.argmax(counts)]), raw)
+    if len(clear) > 1:
+        found = ", ".join(f"{_spelled(nanos)} in {raw.path}" for nanos, raw in sorted(clear.items()))
+        raise DataError(f"the files hold bars of different sizes ({found}); ingest each size by itself")
+
+
+def _spelled(nanos: int) -> str:
+    if nanos > _DAY_NS:
+        return f"{nanos / _DAY_NS:g} days"
+    try:
+        return str(BarSize.from_nanos(nanos))
+    except OptionError:
+        return f"{nanos / NANOS_PER_SECOND:g} s"
 
 
 def check(sources: list[RawBars], size: BarSize) -> tuple[Bars, QualityReport, pd.DataFrame]:
@@ -124,7 +151,7 @@ def check(sources: list[RawBars], size: BarSize) -> tuple[Bars, QualityReport, p
     ``file, row, reason`` and the file's own fields as one text column ``fields``.
     """
     notes: list[str] = []
-    ordered = sorted((_forward(raw, notes) for raw in sources), key=_first_time)
+    ordered = sorted((_forward(raw, notes) for raw in sources), key=_middle_time)
     shift = {raw.path: size.nanos if raw.stamp == "open" else 0 for raw in ordered}
     reasons = [_row_reasons(raw, size) for raw in ordered]
     close_ns = np.concatenate([raw.stamp_ns + shift[raw.path] for raw in ordered])
@@ -148,23 +175,25 @@ def check(sources: list[RawBars], size: BarSize) -> tuple[Bars, QualityReport, p
 
 def find_gaps(ts_close_ns: IntArray, size: BarSize) -> list[Gap]:
     """Every place where more than one bar length lies between neighbours. Knows no sessions: a weekend is a gap."""
-    steps = np.diff(ts_close_ns)
+    # Rounded, for a day has 23 or 25 hours where the clocks change.
+    bars_apart = (np.diff(ts_close_ns) + size.nanos // 2) // size.nanos
     return [
-        Gap(int(ts_close_ns[index]), int(ts_close_ns[index + 1]), int(steps[index] // size.nanos) - 1)
-        for index in np.flatnonzero(steps > size.nanos)
+        Gap(int(ts_close_ns[index]), int(ts_close_ns[index + 1]), int(bars_apart[index]) - 1)
+        for index in np.flatnonzero(bars_apart > 1)
     ]
 
 
-def _first_time(raw: RawBars) -> int:
+def _middle_time(raw: RawBars) -> float:
+    """By which files are ordered: the median, which no single bad stamp moves far."""
     known = raw.stamp_ns[raw.stamp_ns != NOT_A_TIME]
-    return int(known[0]) if len(known) else 0
+    return float(np.median(known)) if len(known) else 0.0
 
 
 def _forward(raw: RawBars, notes: list[str]) -> RawBars:
     """Turn a file that runs from new to old around; some vendors write all of theirs so."""
     known = raw.stamp_ns[raw.stamp_ns != NOT_A_TIME]
     steps = np.diff(known)
-    if len(steps) < 2 or not (steps <= 0).all() or not (steps < 0).any():
+    if len(steps) < 2 or np.count_nonzero(steps < 0) <= np.count_nonzero(steps > 0):
         return raw
     notes.append(f"{raw.path.name}: rows run from new to old; read backwards")
     back = slice(None, None, -1)
@@ -194,6 +223,7 @@ def _row_reasons(raw: RawBars, size: BarSize) -> NDArray[np.object_]:
             (RejectReason.NAN, ~np.isfinite(prices).all(axis=0) | ~np.isfinite(volume)),
             (RejectReason.NON_POSITIVE, (prices <= 0).any(axis=0)),
             (RejectReason.BAD_VOLUME, volume < 0),
+            (RejectReason.TOO_LARGE, (prices > PRICE_MAX).any(axis=0) | (volume > QUANTITY_MAX)),
             (RejectReason.INCONSISTENT, (high < np.maximum(opened, close)) | (low > np.minimum(opened, close))),
             (RejectReason.OFF_GRID, _off_grid(raw.wall_ns, bad_time, size)),
         )
@@ -252,12 +282,12 @@ def _rejected_rows(sources: list[RawBars], reason: NDArray[np.object_]) -> pd.Da
         fields: list[str] = []
         if len(bad):
             fields = raw.original.iloc[bad].astype("string").fillna("").agg(",".join, axis=1).tolist()
-        parts.append(pd.DataFrame({"file": raw.path.name, "row": raw.row[bad], "reason": own[bad], "fields": fields}))
+        parts.append(pd.DataFrame({"file": str(raw.path), "row": raw.row[bad], "reason": own[bad], "fields": fields}))
         if raw.broken_rows:
             rows, texts = zip(*raw.broken_rows, strict=True)
             parts.append(
                 pd.DataFrame(
-                    {"file": raw.path.name, "row": rows, "reason": str(RejectReason.BROKEN_ROW), "fields": texts}
+                    {"file": str(raw.path), "row": rows, "reason": str(RejectReason.BROKEN_ROW), "fields": texts}
                 )
             )
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)

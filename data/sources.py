@@ -20,7 +20,7 @@ import pyarrow.compute
 from data.bars import FloatArray, IntArray
 from data.errors import AmbiguousSource, DataError, OptionError
 from data.tables import SourceTable, open_table
-from data.times import parse_times
+from data.times import parse_times, require_time_zone
 
 Stamp = Literal["open", "close"]
 
@@ -49,6 +49,8 @@ class ReadOptions:
             raise OptionError(f"--columns: {', '.join(sorted(unknown))} is unknown; the fields are {', '.join(FIELDS)}")
         if not (np.isfinite(self.price_scale) and self.price_scale > 0):
             raise OptionError(f"--price-scale {self.price_scale}: must be a positive number")
+        if self.tz is not None:
+            require_time_zone(self.tz)
         if self.layout is not None and self.layout not in LAYOUTS:
             raise OptionError(f"--layout {self.layout}: unknown; the layouts are {', '.join(LAYOUTS)}")
 
@@ -204,7 +206,8 @@ def _choose_columns(table: SourceTable, options: ReadOptions, notes: list[str]) 
         found = [column for column in columns if _plain_name(column) in synonyms and column not in chosen.values()]
         exact = [column for column in found if _plain_name(column) == name]
         if name == "time":
-            found = _date_and_time(table, found, chosen)
+            # pandas writes an unnamed time index as a column without a name.
+            found = _date_and_time(table, found, chosen) or [c for c in columns[:1] if c in {"", "Unnamed: 0"}]
         elif exact:
             found = exact
         if name == "volume" and not found:
@@ -223,7 +226,17 @@ def _choose_columns(table: SourceTable, options: ReadOptions, notes: list[str]) 
             )
     if "volume" not in chosen:
         notes.append("no volume column: volume is recorded as 0")
+    elif "volume" not in options.columns and _is_blank(table.frame[chosen["volume"]]):
+        notes.append(f"the column {chosen['volume']!r} is empty: volume is recorded as 0")
+        del chosen["volume"]
     return chosen
+
+
+def _is_blank(column: pd.Series) -> bool:
+    def blank(part: pd.Series) -> bool:
+        return bool((part.isna() | (part.astype("string").str.strip() == "")).all())
+
+    return blank(column.iloc[:100]) and blank(column)
 
 
 def _named_column(table: SourceTable, name: str, column: str) -> str:
@@ -258,13 +271,15 @@ def _positional_columns(table: SourceTable, notes: list[str]) -> dict[str, str]:
     start = 2 if of_day else 1
     if frame.shape[1] < start + 4:
         raise DataError(f"{table.path}: {frame.shape[1]} columns without header; bars need a time and four prices")
+    for index in range(start, start + 4):
+        _require_no_commas(frame.iloc[:1000, index], table.path, str(index))
     prices = frame.iloc[:1000, start : start + 4].apply(pd.to_numeric, errors="coerce")
     opened, high, low, close = (prices.iloc[:, index] for index in range(4))
     fits = (high >= opened) & (high >= close) & (low <= opened) & (low <= close)
     if float(fits.mean()) < 0.9:
         raise AmbiguousSource(
-            f"{table.path}: no header, and columns {start} to {start + 3} are not open, high, low, close in this order. "
-            "Any column may be any: name them by position, --columns time=0,open=1,high=2,low=3,close=4,volume=5"
+            f"{table.path}: no header, and columns {start} to {start + 3} are not open, high, low, close in this "
+            "order. Any column may be any: name them by position, --columns time=0,open=1,high=2,low=3,close=4,volume=5"
         )
     if frame.shape[1] > start + 5:
         raise AmbiguousSource(
@@ -314,7 +329,7 @@ def _assemble(
         stamp_ns=times.utc_ns,
         wall_ns=times.wall_ns,
         values=values,
-        row=np.arange(table.first_row, table.first_row + len(frame), dtype=np.int64),
+        row=frame.index.to_numpy(dtype=np.int64),
         original=table.frame,
         broken_rows=table.broken_rows,
         notes=[f"time: {times.description}", *notes],
@@ -331,12 +346,24 @@ def _numbers(column: pd.Series, path: Path, name: str) -> FloatArray:
         return np.asarray(text.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     except (pa.ArrowException, TypeError):
         numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
+    _require_no_commas(column, path, name)
     if np.isnan(numbers).mean() > 0.5:
         example = column[np.isnan(numbers)].iloc[0]
         raise DataError(
             f"{path}: column {name!r} holds {example!r} and the like, not numbers; name the columns with --columns"
         )
     return numbers
+
+
+def _require_no_commas(column: pd.Series, path: Path, name: str) -> None:
+    """Raise DataError where numbers have commas, be it in a few rows: the others are those that happen to need none."""
+    text = column.astype("string")
+    commas = text[text.str.contains(r"\d,\d", na=False)]
+    if len(commas):
+        raise DataError(
+            f"{path}: column {name!r} holds {commas.iloc[0]!r}; "
+            "write numbers with a decimal point and without thousands separators"
+        )
 
 
 def _claims_nothing(table: SourceTable) -> bool:  # noqa: ARG001

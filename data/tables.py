@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
+import lzma
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
@@ -16,6 +20,9 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from data.errors import AmbiguousSource, DataError
+
+# What the unpackers and readers raise on damaged or cut-off files.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, pa.ArrowException, OSError, csv.Error)
 
 MAX_TEXT_BYTES = 4 * 2**30
 """A zip member or gzip stream that unpacks to more than this is refused."""
@@ -27,8 +34,8 @@ _ZIP, _GZIP, _PARQUET, _ARROW, _FEATHER_V1 = b"PK\x03\x04", b"\x1f\x8b", b"PAR1"
 class SourceTable:
     """One file as a table.
 
-    ``frame`` holds text columns for delimited files (nothing converted yet) and typed ones otherwise;
-    ``first_row`` is the number of the first row in the file, counted from 1, header included;
+    ``frame`` holds text columns for delimited files (nothing converted yet) and typed ones otherwise; its index is
+    each row's number in the file, counted from 1, with the header and blank lines counted too.
     ``has_header`` tells whether the column names come from the file. ``broken_rows`` are rows with a wrong
     number of fields: (row number, text).
     """
@@ -37,7 +44,6 @@ class SourceTable:
     kind: str
     frame: pd.DataFrame
     has_header: bool
-    first_row: int
     broken_rows: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -57,7 +63,7 @@ def open_table(path: Path) -> SourceTable:
         if not magic:
             raise DataError(f"{path}: the file is empty")
         if magic.startswith(_PARQUET):
-            return _typed(path, "parquet", pyarrow.parquet.read_table(path))
+            return _typed(path, "parquet", pyarrow.parquet.read_table(path, partitioning=None))
         if magic.startswith((_ARROW[:6], _FEATHER_V1)):
             return _typed(path, "feather", pyarrow.feather.read_table(path))
         if magic.startswith(_ZIP):
@@ -74,7 +80,10 @@ def open_table(path: Path) -> SourceTable:
         raise DataError(f"{path}: no such file") from error
     except PermissionError as error:
         raise DataError(f"{path}: not readable; check its permissions") from error
-    except (zipfile.BadZipFile, EOFError, gzip.BadGzipFile, pa.ArrowException, OSError, NotImplementedError) as error:
+    except RuntimeError as error:
+        # zipfile's for a password, and (NotImplementedError) for a compression it does not know.
+        raise DataError(f"{path}: not unpacked ({_first_line(error)}); unpack it by other means first") from error
+    except _DAMAGE as error:
         raise DataError(f"{path}: damaged or cut off ({_first_line(error)}); fetch it again") from error
 
 
@@ -85,11 +94,13 @@ def _first_line(error: Exception) -> str:
 def _typed(path: Path, kind: str, table: pa.Table) -> SourceTable:
     frame = table.to_pandas()
     if not isinstance(frame.index, pd.RangeIndex):
-        frame = frame.reset_index()
+        known = [name in frame.columns for name in frame.index.names]
+        frame = frame.reset_index(drop=all(known), allow_duplicates=True)
     frame.columns = [str(name) for name in frame.columns]
     if frame.empty:
         raise DataError(f"{path}: the {kind} file has no rows")
-    return SourceTable(path, kind, frame, has_header=True, first_row=1)
+    frame.index = pd.RangeIndex(1, len(frame) + 1)
+    return SourceTable(path, kind, frame, has_header=True)
 
 
 def _read_bounded(stream: io.BufferedIOBase | gzip.GzipFile, path: Path) -> bytes:
@@ -128,7 +139,7 @@ def _text_table(path: Path, kind: str, raw: bytes) -> SourceTable:
         raise DataError(f"{path}: no rows")
     delimiter = _delimiter(lines[skipped:])
     first = next(csv.reader([lines[skipped]], delimiter=delimiter))
-    has_header = not any(_is_number(cell) for cell in first)
+    has_header = not _is_data(first)
     width = len(first)
     if width < 2:
         raise DataError(f"{path}: one column only; a table of bars has a time and open, high, low, close")
@@ -140,7 +151,7 @@ def _text_table(path: Path, kind: str, raw: bytes) -> SourceTable:
     broken: list[tuple[int, str]] = []
 
     def note_broken(row: pyarrow.csv.InvalidRow) -> str:
-        broken.append((row.number or 0, row.text))
+        broken.append((row.number, row.text))
         return "skip"
 
     table = pyarrow.csv.read_csv(
@@ -148,25 +159,36 @@ def _text_table(path: Path, kind: str, raw: bytes) -> SourceTable:
         read_options=pyarrow.csv.ReadOptions(
             column_names=names, skip_rows=skipped + has_header, encoding=encoding, use_threads=False
         ),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=note_broken),
+        # Blank lines are kept at first: without them the numbers of the rows behind would be wrong.
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=delimiter, invalid_row_handler=note_broken, ignore_empty_lines=False
+        ),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types={name: pa.string() for name in names}, strings_can_be_null=False
         ),
     )
-    if table.num_rows == 0:
-        raise DataError(f"{path}: a header but no rows" if has_header else f"{path}: no rows")
-    if len(broken) > table.num_rows:
+    frame = table.to_pandas()
+    first_row = 1 + skipped + has_header
+    numbers = np.arange(first_row, first_row + len(frame) + len(broken))
+    frame.index = pd.Index(np.setdiff1d(numbers, [number for number, _ in broken]))
+    blank = frame[names[0]] == ""
+    if bool(blank.any()):
+        frame = frame[~(blank & (frame == "").all(axis=1))]
+    broken = [(number, text) for number, text in broken if text.strip()]
+    if len(broken) > len(frame):
         raise DataError(f"{path}: most rows do not have the {width} fields of the first one")
-    return SourceTable(path, kind, table.to_pandas(), has_header, 1 + skipped + has_header, broken)
+    if frame.empty:
+        raise DataError(f"{path}: a header but no rows" if has_header else f"{path}: no rows")
+    return SourceTable(path, kind, frame, has_header, broken)
 
 
 def _decoded(raw: bytes) -> tuple[str, str]:
     """Encoding name and text; UTF-8 first, UTF-16 by its mark. A cut multi-byte character at the end is no error."""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16", raw.decode("utf-16", errors="ignore")
+        return "utf-16", codecs.getincrementaldecoder("utf-16")().decode(raw)
     if b"\x00" in raw:
         raise UnicodeDecodeError("utf-8", raw, 0, 1, "a zero byte")
-    return "utf-8", raw.decode("utf-8-sig", errors="strict" if len(raw) < 1 << 16 else "ignore")
+    return "utf-8", codecs.getincrementaldecoder("utf-8-sig")().decode(raw)
 
 
 def _preamble(lines: list[str]) -> int:
@@ -181,19 +203,26 @@ def _preamble(lines: list[str]) -> int:
 
 
 def _delimiter(lines: list[str]) -> str:
-    """The delimiter that cuts the first lines into the same, largest number of fields."""
+    """The delimiter that cuts most of the first lines into the same, largest number of fields."""
     sample = [line for line in lines[:20] if line.strip()]
 
-    def fields(delimiter: str) -> int:
+    def fields(delimiter: str) -> tuple[bool, int]:
         counts = [len(row) for row in csv.reader(sample, delimiter=delimiter)]
-        return min(counts, default=1)
+        return counts[0] > 1 and counts.count(counts[0]) * 2 > len(counts), counts[0]
 
-    return max((",", ";", "\t", "|"), key=fields)
+    # The comma comes last: where it cuts as often as another one, it is a decimal comma.
+    return max(("\t", ";", "|", ","), key=fields)
+
+
+def _is_data(first_line: list[str]) -> bool:
+    """Whether a first line holds values: most of its cells are numbers, which a header's are not ("24h_change")."""
+    cells = [cell for cell in first_line if cell.strip()]
+    return sum(_is_number(cell) for cell in cells) * 2 > len(cells)
 
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        float(cell.replace(",", ".", 1))
     except ValueError:
         # "2024-01-31 00:30" and "01.02.2024" are data too: no header starts like that.
         return cell.strip()[:2].isdigit()

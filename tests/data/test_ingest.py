@@ -1,0 +1,335 @@
+"""From files to the catalog and the report beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.feather
+import pytest
+
+from data.bars import BarSize
+from data.catalog import BarCatalog, Outcome
+from data.errors import DataError, OptionError
+from data.ingest import REPORTS_DIR, IngestRequest, IngestResult, StrictRejection, find_files, ingest
+from data.instruments import Kind
+from data.sources import ReadOptions
+from tests.data.files import candles, held, kline_lines, tree, write_csv, write_text
+
+
+def run(*sources: Path, catalog: Path, instrument: str = "BTCUSDT.TEST", **options: object) -> IngestResult:
+    return ingest(IngestRequest(sources, catalog, instrument, **options))  # type: ignore[arg-type]
+
+
+def report_of(result: IngestResult) -> dict[str, object]:
+    document: dict[str, object] = json.loads(result.report_path.read_text())
+    return document
+
+
+# --- what goes in comes out ---------------------------------------------------------------------------------
+
+
+def test_bars_are_held_by_their_close_with_every_value_equal(tmp_path: Path) -> None:
+    result = run(write_csv(tmp_path / "bars.csv"), catalog=tmp_path / "catalog")
+    bars, expected = held(tmp_path / "catalog"), candles()
+    closes = expected["time"] + pd.Timedelta("30min")
+    assert bars.ts_close_ns.tolist() == [stamp.value for stamp in closes]
+    for name in ("open", "high", "low", "close", "volume"):
+        assert getattr(bars, name).tolist() == expected[name].tolist()
+    assert (result.outcome, result.bars_written, result.bar) == (Outcome.ADDED, 8, "30m")
+    assert result.interval == "2024-01-01T00:30:00Z to 2024-01-01T04:00:00Z"
+
+
+def test_stamps_at_the_close_are_the_time_at_which_a_bar_is_known(tmp_path: Path) -> None:
+    run(write_csv(tmp_path / "bars.csv"), catalog=tmp_path / "catalog", read=ReadOptions(stamp="close"))
+    assert held(tmp_path / "catalog").ts_close_ns[0] == candles()["time"].iloc[0].value
+
+
+def test_files_of_different_epoch_units_make_one_series(tmp_path: Path) -> None:
+    old = write_text(tmp_path / "BTCUSDT-30m-2024-12.csv", *kline_lines(8, "2024-12-31 20:00", unit="ms"))
+    new = write_text(tmp_path / "BTCUSDT-30m-2025-01.csv", *kline_lines(8, "2025-01-01", unit="us"))
+    result = run(new, old, catalog=tmp_path / "catalog")
+    assert result.bars_written == 16
+    assert result.quality.gaps == []
+    assert (np.diff(held(tmp_path / "catalog").ts_close_ns) == 1800 * 10**9).all()
+
+
+def test_a_single_bar_is_ingested_when_its_size_is_given(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv", candles(1))
+    with pytest.raises(DataError, match="--bar"):
+        run(path, catalog=tmp_path / "catalog")
+    assert run(path, catalog=tmp_path / "catalog", bar="30m").bars_written == 1
+
+
+@pytest.mark.parametrize("price", [1e-8, 123_456_789.25])
+def test_prices_of_any_size_come_back_equal(tmp_path: Path, price: float) -> None:
+    prices = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), [price] * 8))
+    path = write_csv(tmp_path / "bars.csv", candles().assign(**prices))
+    run(path, catalog=tmp_path / "catalog")
+    assert set(held(tmp_path / "catalog").close) == {price}
+
+
+def test_scaled_prices_lose_the_noise_of_scaling(tmp_path: Path) -> None:
+    prices = pd.DataFrame({name: 158_613.0 + np.arange(8) for name in ("open", "high", "low", "close")})
+    path = write_csv(tmp_path / "bars.csv", candles().assign(**prices))
+    result = run(path, catalog=tmp_path / "c", instrument="GBPUSD.FX", read=ReadOptions(price_scale=1e-5))
+    assert result.price_precision == 5
+    assert held(tmp_path / "c", "GBPUSD.FX").close[:2].tolist() == [1.58613, 1.58614]
+
+
+# --- precision and instrument -------------------------------------------------------------------------------
+
+
+def test_precision_comes_from_the_data_or_is_given(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv")
+    inferred = run(path, catalog=tmp_path / "a")
+    assert (inferred.price_precision, inferred.size_precision) == (2, 4)
+    given = run(path, catalog=tmp_path / "b", price_precision=1, size_precision=0)
+    assert (given.price_precision, given.size_precision) == (1, 0)
+    assert held(tmp_path / "b").open[1] == 100.2
+    assert any("prices rounded to 1 decimals" in note for note in given.quality.notes)
+
+
+def test_an_instrument_stays_as_its_first_ingest_fixed_it(tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog"
+    run(write_csv(tmp_path / "a.csv"), catalog=catalog)
+    finer = write_csv(tmp_path / "b.csv", candles(start="2024-02-01").assign(close=100.123, high=200.0))
+    before = tree(catalog)
+    with pytest.raises(DataError, match=r"3 decimals, but it was fixed at 2.*--price-precision 2"):
+        run(finer, catalog=catalog)
+    for option in ({"price_precision": 3}, {"size_precision": 1}, {"kind": Kind.PERPETUAL}):
+        with pytest.raises(DataError, match="first ingest"):
+            run(finer, catalog=catalog, **option)
+    assert tree(catalog) == before
+    assert run(finer, catalog=catalog, price_precision=2).outcome is Outcome.ADDED
+    assert held(catalog).close[-1] == 100.12
+
+
+def test_prices_that_would_round_to_nothing_are_refused(tmp_path: Path) -> None:
+    tiny = dict.fromkeys(("open", "high", "low", "close"), 0.001)
+    with pytest.raises(DataError, match="vanish at 2 decimals"):
+        run(write_csv(tmp_path / "bars.csv", candles().assign(**tiny)), catalog=tmp_path / "c", price_precision=2)
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_instrument_that_cannot_be_made_leaves_no_trace(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="no pair of currencies"):
+        run(path, catalog=tmp_path / "c", instrument="SPY.TEST", kind=Kind.CRYPTO)
+    with pytest.raises(OptionError, match=r"SYMBOL\.VENUE"):
+        run(path, catalog=tmp_path / "c", instrument="SPY")
+    assert not (tmp_path / "c").exists()
+
+
+def test_spaces_around_an_identifier_do_no_harm(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv")
+    run(path, catalog=tmp_path / "c", instrument=" BTCUSDT.TEST ")
+    assert run(path, catalog=tmp_path / "c").outcome is Outcome.UNCHANGED
+
+
+# --- again ------------------------------------------------------------------------------------------------
+
+
+def test_the_same_file_twice_changes_nothing_at_all(tmp_path: Path) -> None:
+    frame = candles()
+    frame.loc[3, "low"] = 1e6
+    path = write_csv(tmp_path / "bars.csv", frame)
+    run(path, catalog=tmp_path / "catalog")
+    before = tree(tmp_path / "catalog")
+    again = run(path, catalog=tmp_path / "catalog")
+    assert (again.outcome, again.bars_written, again.bars_before) == (Outcome.UNCHANGED, 0, 7)
+    assert tree(tmp_path / "catalog") == before
+
+
+def test_a_changed_file_replaces_its_interval_and_says_so(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv")
+    run(path, catalog=tmp_path / "catalog")
+    frame = candles()
+    frame.loc[3, "volume"] = 777.0
+    changed = run(write_csv(path, frame), catalog=tmp_path / "catalog")
+    assert (changed.outcome, changed.bars_written, changed.bars_before) == (Outcome.REPLACED, 8, 8)
+    assert held(tmp_path / "catalog").volume[3] == 777.0
+    assert report_of(changed)["outcome"] == "replaced"
+
+
+def test_a_partial_overlap_keeps_the_bars_outside_of_it(tmp_path: Path) -> None:
+    run(write_csv(tmp_path / "a.csv", candles(10)), catalog=tmp_path / "catalog")
+    later = candles(10, "2024-01-01 02:30", base=200.0)
+    result = run(write_csv(tmp_path / "b.csv", later), catalog=tmp_path / "catalog")
+    assert (result.outcome, result.bars_before) == (Outcome.REPLACED, 5)
+    assert held(tmp_path / "catalog").open.tolist() == [*candles(10)["open"][:5], *later["open"]]
+
+
+def test_two_sizes_of_one_instrument_live_side_by_side(tmp_path: Path) -> None:
+    run(write_csv(tmp_path / "a.csv"), catalog=tmp_path / "catalog")
+    run(write_csv(tmp_path / "b.csv", candles(every="1h")), catalog=tmp_path / "catalog")
+    sizes = BarCatalog(tmp_path / "catalog").bar_sizes("BTCUSDT.TEST")
+    assert sizes == ["1-HOUR-LAST-EXTERNAL", "30-MINUTE-LAST-EXTERNAL"]
+    assert len(held(tmp_path / "catalog", size=BarSize.parse("1h"))) == 8
+
+
+# --- report -------------------------------------------------------------------------------------------------
+
+
+def dirty(path: Path) -> Path:
+    """Eight bars of which rows 4 (NaN) and 6 (one field too many) are none, and a duplicate in row 10."""
+    lines = candles().to_csv(index=False).splitlines()
+    lines[3] = lines[3].replace("100.25", "")
+    lines[5] += ",9"
+    lines.append(lines[-1])
+    return write_text(path, *lines)
+
+
+def test_the_report_counts_what_was_read_written_and_rejected(tmp_path: Path) -> None:
+    result = run(dirty(tmp_path / "bars.csv"), catalog=tmp_path / "catalog")
+    report = report_of(result)
+    assert result.report_path.parent == tmp_path / "catalog" / REPORTS_DIR
+    assert (report["rows_read"], report["rows_accepted"], report["rows_written"]) == (9, 6, 6)
+    assert report["rejected"] == {"wrong number of fields": 1, "NaN or missing": 1, "duplicate": 1}
+    assert report["missing_bars"] == 2
+    assert report["layouts"] == {str(tmp_path / "bars.csv"): "ohlcv"}
+
+
+def test_rejected_rows_lie_beside_the_report_with_their_numbers_and_fields(tmp_path: Path) -> None:
+    path = dirty(tmp_path / "bars.csv")
+    result = run(path, catalog=tmp_path / "catalog")
+    assert result.rejected_path is not None
+    assert result.rejected_path.parent == result.report_path.parent
+    lines = path.read_text().splitlines()
+    rejected = pd.read_csv(result.rejected_path)
+    assert sorted(zip(rejected["row"], rejected["reason"], strict=True)) == [
+        (4, "NaN or missing"), (6, "wrong number of fields"), (10, "duplicate"),
+    ]  # fmt: skip
+    for row, fields in zip(rejected["row"], rejected["fields"], strict=True):
+        assert fields == lines[row - 1]
+
+
+def test_files_of_one_name_in_two_directories_have_two_reports(tmp_path: Path) -> None:
+    results = []
+    for folder, start in (("2023", "2023-12-01"), ("2024", "2024-01-01")):
+        (tmp_path / folder).mkdir()
+        frame = candles(start=start)
+        frame.loc[2, "open"] = -1.0
+        results.append(run(write_csv(tmp_path / folder / "bars.csv", frame), catalog=tmp_path / "catalog"))
+    paths = [result.rejected_path for result in results]
+    assert len(set(paths)) == 2
+    assert all(path is not None and path.exists() for path in paths)
+
+
+def test_a_file_cleaned_up_since_leaves_no_rejected_rows_behind(tmp_path: Path) -> None:
+    path = dirty(tmp_path / "bars.csv")
+    first = run(path, catalog=tmp_path / "catalog")
+    second = run(write_csv(path), catalog=tmp_path / "catalog")
+    assert second.rejected_path is None
+    assert first.rejected_path is not None and not first.rejected_path.exists()
+
+
+def test_strict_writes_no_bars_but_the_rejected_rows(tmp_path: Path) -> None:
+    with pytest.raises(StrictRejection, match="3 of 9 rows rejected under --strict"):
+        run(dirty(tmp_path / "bars.csv"), catalog=tmp_path / "catalog", strict=True)
+    written = {Path(name).parts[0] for name in tree(tmp_path / "catalog")}
+    assert written == {REPORTS_DIR}
+    report = next((tmp_path / "catalog" / REPORTS_DIR).glob("*.json"))
+    assert json.loads(report.read_text())["rows_rejected"] == 3
+
+
+def test_strict_leaves_the_bars_of_an_earlier_ingest_alone(tmp_path: Path) -> None:
+    run(write_csv(tmp_path / "bars.csv"), catalog=tmp_path / "catalog")
+    before = tree(tmp_path / "catalog" / "data")
+    with pytest.raises(StrictRejection):
+        run(dirty(tmp_path / "bars.csv"), catalog=tmp_path / "catalog", strict=True)
+    assert tree(tmp_path / "catalog" / "data") == before
+
+
+def test_strict_lets_a_clean_file_pass(tmp_path: Path) -> None:
+    assert run(write_csv(tmp_path / "bars.csv"), catalog=tmp_path / "catalog", strict=True).bars_written == 8
+
+
+def test_a_file_with_no_good_row_is_an_error_that_counts_the_reasons(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="all 8 rows are rejected: 8 non-positive price"):
+        run(write_csv(tmp_path / "bars.csv", candles().assign(low=0.0)), catalog=tmp_path / "catalog")
+    assert not (tmp_path / "catalog").exists()
+
+
+# --- finding files ------------------------------------------------------------------------------------------
+
+
+def test_a_directory_means_the_bar_files_in_it(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.feather", "c.ZIP", "notes.md", "c.ZIP.CHECKSUM", "._b.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.csv").mkdir()
+    assert [path.name for path in find_files([tmp_path])] == ["a.feather", "b.csv", "c.ZIP"]
+
+
+def test_a_directory_of_several_layouts_makes_one_series(tmp_path: Path) -> None:
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    write_text(folder / "a.csv", *kline_lines(8))
+    frame = candles(8, "2024-01-01 04:00").rename(columns={"time": "date"})
+    frame["date"] = frame["date"].dt.tz_localize("UTC")
+    pyarrow.feather.write_feather(frame, folder / "b.feather")
+    candles(8, "2024-01-01 08:00").to_parquet(folder / "c.parquet")
+    result = run(folder, catalog=tmp_path / "catalog")
+    assert sorted(result.layouts.values()) == ["binance-kline", "freqtrade-feather", "ohlcv"]
+    assert (result.bars_written, result.quality.gaps) == (24, [])
+
+
+def test_a_file_named_twice_is_refused_however_it_is_spelled(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match="more than once"):
+        find_files([path, tmp_path / "folder" / ".." / "bars.csv"])
+
+
+# --- real files ---------------------------------------------------------------------------------------------
+
+
+def test_real_freqtrade_bars_come_back_equal(tmp_path: Path, real_data: Path) -> None:
+    path = real_data / "crypto" / "BTC_USDT-30m.feather"
+    result = run(path, catalog=tmp_path, instrument="BTCUSDT.BINANCE")
+    bars, source = held(tmp_path, "BTCUSDT.BINANCE"), pyarrow.feather.read_feather(path)
+    assert (result.bars_written, len(bars), result.quality.rejected) == (57_459, 57_459, {})
+    assert len(result.quality.gaps) == 10
+    opened = source["date"].dt.tz_localize(None).dt.as_unit("ns").astype("int64").to_numpy()
+    assert (bars.ts_close_ns == opened + 1800 * 10**9).all()
+    for name in ("open", "high", "low", "close", "volume"):
+        assert (getattr(bars, name) == source[name].to_numpy()).all()
+
+
+def test_real_sub_cent_klines_keep_their_eight_decimals(tmp_path: Path, real_data: Path) -> None:
+    result = run(real_data / "crypto" / "ADABTC-1m-2021-11-27.csv", catalog=tmp_path, instrument="ADABTC.BINANCE")
+    bars = held(tmp_path, "ADABTC.BINANCE", BarSize(60))
+    assert (result.bar, result.bars_written, result.price_precision) == ("1m", 10, 8)
+    assert bars.ts_close_ns[0] == 1_637_971_260 * 10**9
+    assert bars.open[0] == 0.00002853
+    assert bars.volume[0] == 36304.2
+
+
+def test_real_perpetual_minutes_are_stamped_at_their_close(tmp_path: Path, real_data: Path) -> None:
+    path = real_data / "crypto" / "btc-perp-20211231-20220201_1m.csv"
+    result = run(path, catalog=tmp_path, instrument="BTC-PERP.TEST", read=ReadOptions(stamp="close"))
+    bars = held(tmp_path, "BTC-PERP.TEST", BarSize(60))
+    assert (result.bars_written, result.quality.rejected, result.quality.gaps) == (45_031, {}, [])
+    assert bars.ts_close_ns[0] == pd.Timestamp("2021-12-31 23:01").value
+    assert bars.close.tolist() == pd.read_csv(path)["close"].tolist()
+
+
+def test_real_dirt_is_rejected_by_row(tmp_path: Path, real_data: Path) -> None:
+    path = real_data / "macro" / "vix-daily.csv"
+    result = run(path, catalog=tmp_path, instrument="VIX.CBOE")
+    assert result.quality.rejected == {"OHLC inconsistent": 47}
+    assert result.rejected_path is not None
+    lines = path.read_text().splitlines()
+    for row, fields in pd.read_csv(result.rejected_path)[["row", "fields"]].itertuples(index=False):
+        assert fields == lines[row - 1]
+
+
+def test_real_scaled_and_zoned_prices_are_read_as_told(tmp_path: Path, real_data: Path) -> None:
+    read = ReadOptions(tz="America/New_York", price_scale=1e-4)
+    result = run(real_data / "equity" / "spy.zip", catalog=tmp_path, instrument="SPY.ARCA", read=read)
+    bars = held(tmp_path, "SPY.ARCA", BarSize(3600))
+    assert (result.bars_written, result.quality.rejected) == (22_855, {})
+    assert bars.ts_close_ns[0] == pd.Timestamp("1998-01-02 10:00", tz="America/New_York").value
+    assert (bars.open[0], bars.volume[0]) == (97.31, 384_500.0)

@@ -1,0 +1,138 @@
+"""Identifiers, kinds, precisions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.bars import Bars, BarSize
+from data.errors import DataError, OptionError
+from data.instruments import (
+    Kind,
+    Precision,
+    decimals,
+    guess_kind,
+    infer_precision,
+    kind_of,
+    make_instrument,
+    parse_instrument_id,
+)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "kind"),
+    [
+        ("BTCUSDT", Kind.CRYPTO),
+        ("BTCUSD", Kind.CRYPTO),
+        ("BTC-USD", Kind.CRYPTO),
+        ("ADA_BTC", Kind.CRYPTO),
+        ("PEPEUSDT", Kind.CRYPTO),
+        ("BTC-PERP", Kind.PERPETUAL),
+        ("BTCUSDT-PERP", Kind.PERPETUAL),
+        ("ETH-USD-SWAP", Kind.PERPETUAL),
+        ("EURUSD", Kind.FX),
+        ("EUR-USD", Kind.FX),
+        ("XAUUSD", Kind.FX),
+        ("SPY", Kind.EQUITY),
+        ("CRUS", Kind.EQUITY),
+        ("BRK-B", Kind.EQUITY),
+        ("^GSPC", Kind.EQUITY),
+    ],
+)
+def test_the_kind_is_told_from_the_symbol(symbol: str, kind: Kind) -> None:
+    instrument_id = parse_instrument_id(f"{symbol}.TEST")
+    assert guess_kind(instrument_id) is kind
+    assert kind_of(make_instrument(instrument_id, kind, Precision(2, 0))) is kind
+
+
+@pytest.mark.parametrize(
+    "text", ["BTCUSDT", ".BINANCE", "BTCUSDT.", "", "BTC/USDT.BINANCE", "M&M.NSE", "ES=F.X", "Ä.X"]
+)
+def test_an_identifier_that_a_catalog_cannot_keep_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="instrument"):
+        parse_instrument_id(text)
+
+
+def test_a_symbol_may_hold_a_point() -> None:
+    instrument_id = parse_instrument_id("BRK.B.NYSE")
+    assert (instrument_id.symbol.value, instrument_id.venue.value) == ("BRK.B", "NYSE")
+
+
+def test_a_perpetual_without_a_quote_is_quoted_in_dollars() -> None:
+    instrument = make_instrument(parse_instrument_id("BTC-PERP.TEST"), Kind.PERPETUAL, Precision(1, 3))
+    assert (instrument.base_currency.code, instrument.quote_currency.code) == ("BTC", "USD")
+
+
+def test_a_coin_without_a_quote_is_an_error_that_names_the_way_out() -> None:
+    with pytest.raises(DataError, match="--kind equity"):
+        make_instrument(parse_instrument_id("SPY.TEST"), Kind.CRYPTO, Precision(2, 0))
+
+
+def test_an_unknown_currency_is_no_fx_pair() -> None:
+    with pytest.raises(OptionError, match="--kind crypto"):
+        make_instrument(parse_instrument_id("FOO-USDT.TEST"), Kind.FX, Precision(2, 0))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 250.0], (0, False)),
+        ([1.25, 3.5], (2, False)),
+        ([0.00002853], (8, False)),
+        ([1e-8, 3e-8], (8, False)),
+        ([0.1 + 0.2, 0.7], (1, False)),
+        ([1e12, 1e12 + 0.5], (1, False)),
+        ([float("nan"), 0.0], (0, False)),
+    ],
+)
+def test_decimals_are_the_fewest_that_lose_nothing(values: list[float], expected: tuple[int, bool]) -> None:
+    assert decimals(np.array(values), 12) == expected
+
+
+def test_endless_digits_are_cut_to_nine_significant_ones() -> None:
+    count, noisy = decimals(np.array([1 / 3, 2 / 7]), 12)
+    assert (count, noisy) == (9, True)
+
+
+@given(places=st.integers(0, 8), ticks=st.lists(st.integers(1, 10**10), min_size=1, max_size=20))
+@settings(max_examples=100)
+def test_inferred_decimals_reproduce_every_price(places: int, ticks: list[int]) -> None:
+    prices = np.array([float(f"{tick}e-{places}") for tick in ticks])
+    count, noisy = decimals(prices, 12)
+    assert not noisy
+    assert count <= places
+    assert (np.round(prices, count) == prices).all()
+
+
+def test_a_cheap_coin_keeps_whole_sizes_and_a_dear_one_gets_fractions() -> None:
+    def size_decimals(price: float) -> int:
+        column = np.array([price, price])
+        bars = Bars(np.array([1, 2]), column, column, column, column, np.array([5.0, 6.0]))
+        return infer_precision(bars, Kind.CRYPTO)[0].size
+
+    assert size_decimals(0.00001) == 0
+    assert size_decimals(40_000.0) == 6
+
+
+def test_shares_have_cents_and_whole_sizes() -> None:
+    column = np.array([10.0, 11.0])
+    bars = Bars(np.array([1, 2]), column, column, column, column, np.array([5.5, 6.0]))
+    assert infer_precision(bars, Kind.EQUITY)[0] == Precision(2, 0)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("15s", 15), ("30m", 1800), ("60m", 3600), ("1H", 3600), ("1d", 86_400)])
+def test_a_bar_size_is_read_in_its_usual_spellings(text: str, seconds: int) -> None:
+    assert BarSize.parse(text).seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "0m", "-5m", "7m", "2d", "1w", "1M", "30", "1.5h"])
+def test_a_bar_size_without_a_grid_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="bar size"):
+        BarSize.parse(text)
+
+
+def test_a_bar_size_is_spelled_in_its_largest_whole_unit() -> None:
+    assert str(BarSize(3600)) == "1h"
+    assert BarSize(5400).nautilus == "90-MINUTE"
