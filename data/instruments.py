@@ -119,25 +119,32 @@ def infer_precision(bars: Bars, kind: Kind) -> tuple[Precision, list[str]]:
     if kind is Kind.EQUITY:
         return Precision(max(price, 2), 0), notes
     size, _ = decimals(bars.volume, MAX_SIZE_PRECISION)
-    # One step of size should be worth well under one unit of the quote currency, or positions come in lumps.
-    fine_enough = int(np.clip(np.ceil(np.log10(max(float(np.median(bars.close)), 1e-9))) + 1, 0, MAX_SIZE_PRECISION))
+    # One step of size should be worth well under one unit of the quote currency, or positions come in lumps. The
+    # first close decides: what bars follow must not change the instrument.
+    fine_enough = int(np.clip(np.ceil(np.log10(max(float(bars.close[0]), 1e-9))) + 1, 0, MAX_SIZE_PRECISION))
     return Precision(price, max(size, fine_enough) if kind is not Kind.FX else size), notes
 
 
 def decimals(values: FloatArray, limit: int) -> tuple[int, bool]:
     """The least number of decimals that reproduces ``values``, and whether they had to be rounded for it.
 
-    Digits beyond the 13th significant one are float noise. Where noise is larger than that (prices that were
-    scaled or averaged), the decimals kept stand for nine significant digits of the typical value.
+    Digits beyond the 13th significant one are float noise, and in single precision all beyond what tells two
+    such numbers apart. Where noise is larger than that (prices that were scaled or averaged), the decimals kept
+    stand for nine significant digits of the first value.
     """
     known = values[np.isfinite(values) & (values != 0)]
     if len(known) == 0:
         return 0, False
     size = np.abs(known)
+    single = known.astype(np.float32)
+    if bool((single == known).all()):
+        for count in range(limit + 1):
+            if bool((np.round(known, count).astype(np.float32) == single).all()):
+                return count, bool((np.round(known, count) != known).any())
     for count in range(limit + 1):
         if bool((np.abs(np.round(known, count) - known) <= 1e-13 * size + 1e-17).all()):
             return count, False
-    return int(np.clip(9 - np.ceil(np.log10(np.median(size))), 0, limit)), True
+    return int(np.clip(9 - np.ceil(np.log10(size[0])), 0, limit)), True
 
 
 def make_instrument(instrument_id: InstrumentId, kind: Kind, precision: Precision) -> Instrument:

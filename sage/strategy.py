@@ -1,7 +1,7 @@
 """The SAGE strategy: hears a signal, checks it, decides an exposure, sends the orders.
 
 It acts in its signal handler, when NT's cache already holds the bar. Working entries are cancelled when the level
-worsens, and a new decision waits until earlier orders are done.
+worsens or a bar is rejected, and a new decision waits until earlier orders are done.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class SageStrategy(Strategy):
         """Act on a signal, or stay put on a rejected bar."""
         if not isinstance(data, nt_signal.RegimeSignal):
             # A rejected bar: open nothing, and take back what is not filled yet.
-            self._cancel_working()
+            self._cancel_entries()
             return
         bar = self.cache.bar(self._bar_type)
         try:
@@ -128,7 +128,7 @@ class SageStrategy(Strategy):
         entry = BookEntry(bar.ts_event, price, ledger.equity(price), ledger.position, exposure, ledger.costs)
         self.book.append(entry)
         if signal.level > self._last_level:
-            self._cancel_working()
+            self._cancel_entries()
         self._last_level = signal.level
         conviction = forecast_conviction(signal, self._sizing.conviction_gain)
         target = self._policy.decide(signal, conviction, exposure)
@@ -173,9 +173,17 @@ class SageStrategy(Strategy):
             or cache.orders_inflight_count(instrument_id=instrument_id)
         )
 
-    def _cancel_working(self) -> None:
-        if self._has_working_orders():
-            self.cancel_all_orders(self._bar_type.instrument_id)
+    def _cancel_entries(self) -> None:
+        """Take back orders that would add risk; those that take it off go on."""
+        instrument_id = self._bar_type.instrument_id
+        cache = self.cache
+        working = [
+            *cache.orders_open(instrument_id=instrument_id),
+            *cache.orders_inflight(instrument_id=instrument_id),
+        ]
+        for order in working:
+            if not order.is_reduce_only:
+                self.cancel_order(order)
 
     def _ignore(self, problem: str) -> None:
         self.ignored_signals[problem.partition(":")[0]] += 1

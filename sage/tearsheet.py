@@ -63,17 +63,19 @@ def render(run: BacktestRun, tabled: Tables, figures: dict[str, Any], manifest: 
         cards=_cards(figures),
         charts=[(title, note, chart.to_json()) for title, note, chart in charts],
         levels=[(level, figures["levels"][level.name], _LEVEL_COLOURS[level]) for level in Level],
-        fill_line=fill_line(run.config.costs.latency_ms),
+        fill_line=fill_line(run.config.costs.latency_ms, run.market.size.seconds),
         percent=_percent,
     )
 
 
-def fill_line(latency_ms: float) -> str:
+def fill_line(latency_ms: float, bar_seconds: int) -> str:
     """How orders fill, in one sentence."""
     if latency_ms > 0:
+        bars_later = math.ceil(latency_ms / 1e3 / bar_seconds)
+        when = "the next bar" if bars_later == 1 else f"the bar that ends {bars_later} bars later"
         return (
             f"Orders are market orders decided at a bar's close; with {latency_ms:g} ms to the venue they fill at the "
-            "close of the next bar."
+            f"close of {when}."
         )
     return (
         "Orders are market orders decided at a bar's close and, without latency, filled at that same close: optimistic."

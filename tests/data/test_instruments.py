@@ -136,3 +136,9 @@ def test_a_bar_size_without_a_grid_is_refused(text: str) -> None:
 def test_a_bar_size_is_spelled_in_its_largest_whole_unit() -> None:
     assert str(BarSize(3600)) == "1h"
     assert BarSize(5400).nautilus == "90-MINUTE"
+
+
+def test_prices_in_single_precision_get_the_decimals_they_stand_for() -> None:
+    prices = np.float32([43000.12, 43100.55, 0.5]).astype(np.float64)
+    assert decimals(prices, 12) == (2, True)
+    assert decimals(np.array([0.5, 0.25, 3.0]), 12) == (2, False)

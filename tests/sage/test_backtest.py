@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,14 @@ import pytest
 from data.errors import OptionError
 from data.market import synthetic_market
 from regime.errors import ModelUnavailable
-from regime.signal import Level, Reason
+from regime.signal import BarRejected, Level, Reason, Signal
+from regime.window import BarInput
+from sage import backtest as assembly
 from sage import rundir
 from sage.backtest import BacktestRun, run_backtest
 from sage.config import BacktestConfig
-from sage.results import determinism_hash, tables
+from sage.results import determinism_hash, summary, tables
+from sage.tearsheet import fill_line
 from tests.conftest import SHORT_BARS, clean_environment, short_config
 
 
@@ -62,6 +66,18 @@ def test_without_latency_orders_fill_at_the_same_close() -> None:
     decided = {order.order_id: order.ts_ns for order in run.orders}
     assert run.ledger.fills
     assert all(fill.ts_ns == decided[fill.order_id] for fill in run.ledger.fills)
+
+
+@pytest.mark.parametrize(("latency_ms", "bars_later"), [(1.0, 1), (3_600_000.0, 1), (5_400_000.0, 2)])
+def test_a_slow_line_to_the_venue_fills_later_and_the_report_says_so(latency_ms: float, bars_later: int) -> None:
+    config = without_model()
+    run = run_backtest(dataclasses.replace(config, costs=dataclasses.replace(config.costs, latency_ms=latency_ms)))
+    row = {int(ts): index for index, ts in enumerate(run.market.bars.ts_close_ns)}
+    decided = {order.order_id: order.ts_ns for order in run.orders}
+    assert run.ledger.fills
+    assert {row[fill.ts_ns] - row[decided[fill.order_id]] for fill in run.ledger.fills} == {bars_later}
+    expected = "close of the next bar" if bars_later == 1 else f"ends {bars_later} bars later"
+    assert expected in fill_line(latency_ms, run.market.size.seconds)
 
 
 def test_fee_and_half_the_spread_are_charged_on_every_fill(short_run: BacktestRun) -> None:
@@ -125,7 +141,7 @@ def test_another_process_gives_the_same_hash_and_loads_no_torch(short_run: Backt
         "import sys\n"
         "from tests.conftest import short_config\n"
         "from sage.backtest import run_backtest\n"
-        "from sage.results import determinism_hash, tables\n"
+        "from sage.results import determinism_hash, summary, tables\n"
         "print(determinism_hash(tables(run_backtest(short_config()))))\n"
         "sys.exit('torch' in sys.modules)\n"
     )
@@ -251,3 +267,39 @@ def test_an_interrupted_run_leaves_nothing_and_says_130(tmp_path: Path) -> None:
     assert done.returncode == 130, done.stderr
     assert "interrupted" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rejected_bars_get_an_event_instead_of_a_signal_and_open_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Spoiling(assembly.Detector):
+        """Sees a broken bar every fiftieth time; NT itself would not let one in."""
+
+        def step(self, bar: BarInput) -> Signal | BarRejected:
+            seen = self._state.accepted_bars + self._state.rejected_bars
+            return super().step(dataclasses.replace(bar, close=math.nan) if seen % 50 == 49 else bar)
+
+    monkeypatch.setattr(assembly, "Detector", Spoiling)
+    run = run_backtest(without_model(400))
+    assert len(run.rejections) == 8
+    assert len(run.signals) == 392
+    rejected = {rejection.ts_event for rejection in run.rejections}
+    assert rejected.isdisjoint(signal.ts_event for signal in run.signals)
+    assert rejected.isdisjoint(order.ts_ns for order in run.orders)
+    figures = summary(run, tables(run))
+    assert (figures["rejected_bars"], figures["signals"], figures["bars"]) == (8, 392, 400)
+
+
+def test_impossible_signals_are_counted_and_never_traded_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lying(assembly.Detector):
+        """Is surer than sure."""
+
+        def step(self, bar: BarInput) -> Signal | BarRejected:
+            answer = super().step(bar)
+            return dataclasses.replace(answer, confidence=2.0) if isinstance(answer, Signal) else answer
+
+    monkeypatch.setattr(assembly, "Detector", Lying)
+    run = run_backtest(without_model(200))
+    assert sum(run.ignored_signals.values()) == 200
+    assert run.orders == []
+    figures = summary(run, tables(run))
+    assert figures["ignored_signals"] == 200
+    assert figures["total_return"] == 0.0
