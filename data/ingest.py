@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from nautilus_trader.model.identifiers import InstrumentId
 from nautilus_trader.model.instruments import Instrument
 
 from data import quality
@@ -105,11 +106,7 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
     instrument_id = parse_instrument_id(request.instrument)
     given_size = BarSize.parse(request.bar) if request.bar is not None else None
     files = find_files(request.sources)
-    raws: list[RawBars] = []
-    for done, path in enumerate(files):
-        tell("reading", done, len(files))
-        raws.append(read_source(path, request.read))
-    tell("reading", len(files), len(files))
+    raws = _read_all(files, request.read, tell)
     size = quality.infer_bar_size(raws, given_size)
     tell("checking", 0, 1)
     bars, report, rejected = quality.check(raws, size)
@@ -120,23 +117,8 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         raise DataError(f"{files[0]}: no bars, all {report.rows_read} rows are rejected: {why}")
 
     catalog = BarCatalog(request.catalog, create=True)
-    instrument = catalog.instrument(str(instrument_id))
-    kind = kind_of(instrument) if instrument is not None else request.kind or guess_kind(instrument_id)
-    inferred, precision_notes = infer_precision(bars, kind)
-    report.notes.extend(precision_notes)
-    if instrument is None:
-        wanted = Precision(
-            inferred.price if request.price_precision is None else request.price_precision,
-            inferred.size if request.size_precision is None else request.size_precision,
-        )
-        instrument = make_instrument(instrument_id, kind, wanted)
-    else:
-        _require_as_fixed(request, instrument, kind, inferred.price)
+    instrument = _instrument_for(bars, instrument_id, request, catalog, report.notes)
     _require_positive_when_rounded(bars, instrument.price_precision, files[0])
-    if instrument.price_precision < inferred.price:
-        report.notes.append(f"prices rounded to {instrument.price_precision} decimals, as asked")
-    if not np.allclose(rounded(bars, instrument).volume, bars.volume, rtol=1e-12, atol=0.0):
-        report.notes.append(f"volume rounded to the instrument's {instrument.size_precision} decimals")
 
     stem = _report_stem(str(instrument_id), size, files)
     report_path, rejected_path = _write_rejected(request.catalog, stem, rejected)
@@ -172,6 +154,38 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
     if result.outcome is not Outcome.UNCHANGED or not _tells(report_path, report.as_dict() | provenance):
         _write_json(report_path, result.as_dict() | provenance)
     return result
+
+
+def _read_all(files: list[Path], options: ReadOptions, tell: Progress) -> list[RawBars]:
+    raws: list[RawBars] = []
+    for done, path in enumerate(files):
+        tell("reading", done, len(files))
+        raws.append(read_source(path, options))
+    tell("reading", len(files), len(files))
+    return raws
+
+
+def _instrument_for(
+    bars: Bars, instrument_id: InstrumentId, request: IngestRequest, catalog: BarCatalog, notes: list[str]
+) -> Instrument:
+    """The instrument as its first ingest fixed it, or a new one as precise as its bars; notes what gets rounded."""
+    instrument = catalog.instrument(str(instrument_id))
+    kind = kind_of(instrument) if instrument is not None else request.kind or guess_kind(instrument_id)
+    inferred, precision_notes = infer_precision(bars, kind)
+    notes.extend(precision_notes)
+    if instrument is None:
+        wanted = Precision(
+            inferred.price if request.price_precision is None else request.price_precision,
+            inferred.size if request.size_precision is None else request.size_precision,
+        )
+        instrument = make_instrument(instrument_id, kind, wanted)
+    else:
+        _require_as_fixed(request, instrument, kind, inferred.price)
+    if instrument.price_precision < inferred.price:
+        notes.append(f"prices rounded to {instrument.price_precision} decimals, as asked")
+    if not np.allclose(rounded(bars, instrument).volume, bars.volume, rtol=1e-12, atol=0.0):
+        notes.append(f"volume rounded to the instrument's {instrument.size_precision} decimals")
+    return instrument
 
 
 def find_files(sources: Sequence[Path]) -> list[Path]:
