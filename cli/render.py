@@ -70,6 +70,12 @@ class LiveProgress:
             self._progress.update(self._task, completed=task.total)
 
 
+def _result_console() -> Console:
+    """Stdout. Into a file or a pipe lines are not folded, so that a hash or a path stays in one piece."""
+    console = Console()
+    return console if console.is_terminal else Console(width=400)
+
+
 def _table(rows: Iterable[tuple[str, str]], title: str) -> Table:
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
@@ -108,7 +114,8 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
         rows.append(("regime accuracy", f"direction {direction}, volatility {volatility}  (balanced)"))
     if latency["p50"] is not None:
         quantiles = f"p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f}, max {latency['max']:.2f} ms"
-        rows.append(("latency", f"{quantiles}  (forecasts from the {latency['source']})"))
+        source = "no forecasts asked for" if latency["source"] == "none" else f"forecasts from the {latency['source']}"
+        rows.append(("latency", f"{quantiles}  ({source})"))
     seconds = figures["seconds"]
     rows += [
         ("speed", f"{figures['bars_per_second']:,.0f} bars/s, {seconds['total']:.1f} s in all"),
@@ -118,7 +125,7 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     if figures["fault_reasons"]:
         faults = ", ".join(f"{reason} {count}" for reason, count in figures["fault_reasons"].items())
         rows.insert(4, ("faults", faults))
-    console = Console()
+    console = _result_console()
     console.print(_table(rows, "[bold]SAGE backtest[/bold]"), highlight=False)
     console.print("Built with technology from NXAI", style="dim", highlight=False)
 
@@ -148,7 +155,7 @@ def ingest_summary(result: IngestResult) -> None:
         rows.append(("", f"... and {len(quality.gaps) - GAPS_SHOWN:,} shorter ones, in the report"))
     rows += [("note", note) for note in quality.notes]
     rows.append(("report", str(result.report_path)))
-    console = Console()
+    console = _result_console()
     console.print(_table(rows, f"[bold]{result.instrument} {result.bar}: {result.outcome}[/bold]"), highlight=False)
 
 

@@ -114,7 +114,7 @@ def _cards(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Latency p99",
             "–" if latency["p99"] is None else f"{latency['p99']:.2f} ms",
-            f"bar in to signal out, forecasts from {latency['source']}",
+            f"bar in to signal out, {'no forecasts' if latency['source'] == 'none' else 'forecasts from ' + latency['source']}",
         ),
     ]
     if accuracy is not None:
