@@ -84,6 +84,7 @@ def fill_line(latency_ms: float, bar_seconds: int) -> str:
 
 def _cards(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
     latency = figures["latency_ms"]
+    forecasts_from = "no forecasts" if latency["source"] == "none" else f"forecasts from {latency['source']}"
     sharpe = figures["sharpe"]
     accuracy = figures["regime_accuracy"]
     cards = [
@@ -114,7 +115,7 @@ def _cards(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Latency p99",
             "–" if latency["p99"] is None else f"{latency['p99']:.2f} ms",
-            f"bar in to signal out, {'no forecasts' if latency['source'] == 'none' else 'forecasts from ' + latency['source']}",
+            f"bar in to signal out, {forecasts_from}",
         ),
     ]
     if accuracy is not None:
