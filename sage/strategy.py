@@ -15,6 +15,7 @@ from nautilus_trader.model.data import Bar, BarType
 from nautilus_trader.model.enums import OrderSide, TimeInForce
 from nautilus_trader.model.events import OrderDenied, OrderFilled, OrderRejected
 from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.model.objects import QUANTITY_MAX
 from nautilus_trader.trading.strategy import Strategy
 
 from regime import nt_signal
@@ -145,7 +146,9 @@ class SageStrategy(Strategy):
         step = Decimal(1).scaleb(-instrument.size_precision)
         held = Decimal(str(entry.position)).quantize(step)
         # Towards zero: rounding must not push an exposure over its cap.
-        wanted = (Decimal(str(exposure * entry.equity / entry.close)) / step).to_integral_value(ROUND_DOWN) * step
+        # And not beyond what NT can hold, which a coin of a billionth of a cent reaches with modest cash.
+        size = max(-QUANTITY_MAX / 2, min(QUANTITY_MAX / 2, exposure * entry.equity / entry.close))
+        wanted = (Decimal(str(size)) / step).to_integral_value(ROUND_DOWN) * step
         if held * wanted < 0:
             # Through zero in two orders: NT loses the closed position of a single double-sized one.
             self._send(-held, reduce_only=True)

@@ -303,3 +303,12 @@ def test_impossible_signals_are_counted_and_never_traded_on(monkeypatch: pytest.
     figures = summary(run, tables(run))
     assert figures["ignored_signals"] == 200
     assert figures["total_return"] == 0.0
+
+
+def test_a_price_so_small_that_no_quantity_could_hold_the_money_is_survived() -> None:
+    config = without_model(300)
+    synthetic = dataclasses.replace(config.data.synthetic, start_price=2e-9, price_decimals=14, volume_decimals=0)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, synthetic=synthetic), cash=1e9)
+    run = run_backtest(config)
+    assert run.ledger.fills
+    assert not run.refused_orders
