@@ -20,6 +20,7 @@ class ForecastFailed(Exception):
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
+        self.detail = detail
 
 
 class CannotAnswer(Exception):

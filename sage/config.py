@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,11 @@ from regime.serving.client import ServingConfig
 from sage.sizing import SizingConfig
 
 Config = TypeVar("Config")
+
+CASH_MAX = 1e12
+"""NT's money ends at 1.7e13; a run needs room to grow."""
+
+LATENCY_MS_MAX = 30 * 86_400_000.0
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,12 @@ def with_values(config: Config, **values: Any) -> Config:
 
 def validate(config: BacktestConfig) -> None:
     """Refuse numbers that make no sense. Raises OptionError naming the key."""
+    _require_finite(config, "")
     regime, sizing, costs = config.regime, config.sizing, config.costs
     checks = (
-        (config.cash > 0, "cash must be positive"),
+        (0 < config.cash <= CASH_MAX, f"cash must be positive, and at most {CASH_MAX:g}"),
+        (config.seed >= 0, "seed must not be negative"),
+        (costs.latency_ms <= LATENCY_MS_MAX, "latency_ms must be at most 30 days"),
         (min(costs.fee_bps, costs.spread_bps, costs.latency_ms) >= 0,
          "fee_bps, spread_bps and latency_ms must not be negative"),
         (max(costs.fee_bps, costs.spread_bps) < 10_000, "fee_bps and spread_bps must be below 10000"),
@@ -129,6 +138,16 @@ def validate(config: BacktestConfig) -> None:
     for holds, message in checks:
         if not holds:
             raise OptionError(message)
+
+
+def _require_finite(config: object, prefix: str) -> None:
+    """NaN passes every comparison the wrong way, so it is kept out first."""
+    for item in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            _require_finite(value, f"{prefix}{item.name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(f"{prefix}{item.name} must be a finite number, not {value}")
 
 
 def _require_known_keys(document: dict[str, Any], defaults: object, where: str, prefix: str) -> None:

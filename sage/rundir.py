@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import json
 import math
@@ -11,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -50,8 +50,7 @@ def choose_directory(wanted: Path | None, label: str) -> Path:
         raise OptionError(f"--out {wanted}: is there already and not empty; choose another place or remove it")
     # Found out now, not after the run.
     wanted.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(wanted.parent, os.W_OK):
-        raise PermissionError(errno.EACCES, "no permission to write", str(wanted.parent))
+    Path(tempfile.mkdtemp(prefix=f".{wanted.name}.", dir=wanted.parent)).rmdir()
     return wanted
 
 

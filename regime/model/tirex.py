@@ -6,6 +6,7 @@ The architecture is tirex-ts's own; only its recurrent cell is replaced (see ``s
 from __future__ import annotations
 
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,6 +51,11 @@ class TirexModel:
             network = TiRexZero(backend="torch", **hyper_parameters)
             use_full_precision_cells(network)
             network.load_state_dict(tensors)
+        except pickle.UnpicklingError as error:
+            raise ModelUnavailable(
+                f"model {checkpoint.name!r}: {checkpoint.weights.name} is no plain checkpoint of weights; what else it "
+                "holds might run code, and is not loaded"
+            ) from error
         except Exception as error:  # safetensors, pickle, torch and tirex each raise their own
             raise ModelUnavailable(
                 f"model {checkpoint.name!r}: {checkpoint.weights.name} is damaged or does not fit its configuration: "

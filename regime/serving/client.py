@@ -113,6 +113,8 @@ class ModelClient:
             try:
                 self._await_ready(self._stopwatch() + self._config.start_timeout_s)
             except ForecastFailed as error:
+                if error.reason is Reason.MODEL_UNAVAILABLE:
+                    raise ModelUnavailable(error.detail) from error
                 raise ModelUnavailable(f"the model process did not start: {error}") from error
 
     def forecast(self, contexts: Context, horizon_bars: int, timeout_s: float) -> NDArray[np.float32]:

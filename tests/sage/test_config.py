@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("part", "field", "value"),
     [
         ("", "cash", 0.0),
+        ("", "cash", math.nan),
+        ("", "cash", 1e30),
+        ("", "seed", -1),
         ("costs", "fee_bps", -1.0),
+        ("costs", "fee_bps", math.nan),
+        ("costs", "latency_ms", math.inf),
+        ("costs", "latency_ms", 1e15),
         ("costs", "latency_ms", -5.0),
         ("regime", "deadline_ms", 2.0),
         ("regime", "horizon_bars", 0),
