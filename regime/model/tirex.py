@@ -33,7 +33,8 @@ class TirexModel:
     def __init__(self, network: TiRexZero, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._network = network
-        # Two small forwards side by side use two cores better than one forward split inside each operation.
+        # Two small forwards side by side use two cores better than one forward split inside each operation. Their
+        # threads alone flush denormals: that is a setting of the processor, and nobody else's business.
         self._pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1), initializer=_flush_denormals)
 
     @classmethod
@@ -45,7 +46,6 @@ class TirexModel:
         ModelUnavailable
             If the file is damaged, or its tensors do not fit its configuration.
         """
-        _flush_denormals()
         try:
             hyper_parameters, tensors = _read(checkpoint)
             network = TiRexZero(backend="torch", **hyper_parameters)
@@ -68,8 +68,6 @@ class TirexModel:
 
     def forecast(self, contexts: NDArray[np.float32], horizon_bars: int) -> NDArray[np.float32]:
         """Quantiles of shape (rows, horizon_bars, 9) for contexts of shape (rows, bars), NaN where unknown."""
-        if len(contexts) <= CHUNK_ROWS:
-            return self._forward(contexts, horizon_bars)
         chunks = [contexts[start : start + CHUNK_ROWS] for start in range(0, len(contexts), CHUNK_ROWS)]
         return np.concatenate(list(self._pool.map(self._forward, chunks, [horizon_bars] * len(chunks))))
 
