@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -32,6 +33,10 @@ def errors_as_exit_codes() -> Iterator[None]:
     """Turn what a command raises into one message on stderr and an exit code."""
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the result has enough of it. Python would complain again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OptionError as error:
         _leave(ExitCode.USAGE, error)
     except DataError as error:

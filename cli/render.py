@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ class LiveProgress:
         self._console = Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description:<28}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.description:<26}", table_column=Column(no_wrap=True, min_width=26)),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=11)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+            # On a narrow terminal it is the note that gives way.
+            TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            expand=True,
             console=self._console,
             refresh_per_second=8,
             disable=not self._console.is_terminal,
@@ -145,6 +147,7 @@ def ingest_summary(result: IngestResult) -> None:
         ("rows read", f"{quality.rows_read:,}"),
         ("written", wrote),
         ("rejected", rejected + (f"  (in {result.rejected_path})" if result.rejected_path else "")),
+        ("kind", result.kind),
         ("interval", f"{result.interval}  (bar closes)"),
         ("decimals", f"price {result.price_precision}, size {result.size_precision}"),
         ("gaps", f"{len(quality.gaps):,} with {quality.missing_bars:,} bars missing"),

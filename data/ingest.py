@@ -66,6 +66,7 @@ class IngestResult:
     interval: str
     price_precision: int
     size_precision: int
+    kind: str
     quality: QualityReport
     report_path: Path
     rejected_path: Path | None
@@ -76,6 +77,7 @@ class IngestResult:
             "instrument": self.instrument,
             "bar": self.bar,
             "layouts": self.layouts,
+            "kind": self.kind,
             "outcome": str(self.outcome),
             "rows_written": self.bars_written,
             "rows_before": self.bars_before,
@@ -146,6 +148,7 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         interval=describe_interval(bars),
         price_precision=instrument.price_precision,
         size_precision=instrument.size_precision,
+        kind=str(kind_of(instrument)),
         quality=report,
         report_path=report_path,
         rejected_path=rejected_path,

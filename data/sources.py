@@ -7,6 +7,7 @@ numbers, and the row each came from. It judges nothing; that is ``data.quality``
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,7 +204,13 @@ def _choose_columns(table: SourceTable, options: ReadOptions, notes: list[str]) 
     for name, synonyms in _SYNONYMS.items():
         if name in chosen:
             continue
-        found = [column for column in columns if _plain_name(column) in synonyms and column not in chosen.values()]
+        taken = set(chosen.values())
+        found = [
+            column
+            for column in columns
+            # Named outright, a column may serve twice: a close-only file can stand for all four prices.
+            if _plain_name(column) in synonyms and (column not in taken or _plain_name(column) == name)
+        ]
         exact = [column for column in found if _plain_name(column) == name]
         if name == "time":
             # pandas writes an unnamed time index as a column without a name.
@@ -215,7 +222,7 @@ def _choose_columns(table: SourceTable, options: ReadOptions, notes: list[str]) 
         if len(found) > 1:
             raise AmbiguousSource(
                 f"{table.path}: the columns {' and '.join(map(repr, found))} may each be the {name}; "
-                f"say which with --columns {name}={found[0]}"
+                f"say which with --columns {shlex.quote(f'{name}={found[0]}')}"
             )
         if found:
             chosen[name] = found[0]

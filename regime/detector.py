@@ -188,7 +188,7 @@ class Detector:
             context = window.context()
             answer = self._store.get(window_key(context)) if self._store is not None else None
             if answer is None:
-                source = "model"
+                source = "model" if self._forecaster is not None else "none"
                 if self._forecaster is None:
                     raise ForecastFailed(Reason.MODEL_UNAVAILABLE)
                 timeout_s = self.config.hang_limit_s

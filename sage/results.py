@@ -45,7 +45,7 @@ def tables(run: BacktestRun) -> Tables:
     signal_columns = [item.name for item in fields(Signal)]
     signals = pd.DataFrame([_signal_row(signal) for signal in run.signals], columns=signal_columns)
     fills = pd.DataFrame(run.ledger.fills, columns=[item.name for item in fields(Fill)])
-    equity = pd.DataFrame(run.book, columns=["ts_ns", "close", "equity", "position", "exposure", "costs"])
+    equity = _equity(run)
     equity["buy_and_hold"] = _buy_and_hold(run, equity["close"].to_numpy())
     peak = np.maximum.accumulate(np.concatenate([[run.config.cash], equity["equity"].to_numpy()]))[1:]
     equity["drawdown"] = equity["equity"] / peak - 1.0
@@ -66,6 +66,34 @@ def tables(run: BacktestRun) -> Tables:
             ],
             columns=["ts_ns", "source", "total_ms", "model_ms"],
         ),
+    )
+
+
+def _equity(run: BacktestRun) -> pd.DataFrame:
+    """The books at each accepted bar's close, with the fills at that close, which come after the strategy has acted."""
+    fills = run.ledger.fills
+    stamps = np.fromiter((signal.ts_event for signal in run.signals), dtype=np.int64, count=len(run.signals))
+    close = closes_of_signals(run)
+    filled_ns = np.array([fill.ts_ns for fill in fills], dtype=np.int64)
+    signed = np.array([fill.side * fill.quantity for fill in fills])
+    paid = np.array([fill.side * fill.quantity * fill.price + fill.commission for fill in fills])
+    count = np.searchsorted(filled_ns, stamps, side="right")
+
+    def so_far(amounts: FloatArray) -> FloatArray:
+        total: FloatArray = np.concatenate([[0.0], np.cumsum(amounts)])[count]
+        return total
+
+    position = np.round(so_far(signed), 12)
+    worth = run.config.cash - so_far(paid) + position * close
+    return pd.DataFrame(
+        {
+            "ts_ns": stamps,
+            "close": close,
+            "equity": worth,
+            "position": position,
+            "exposure": np.divide(position * close, worth, out=np.zeros_like(worth), where=worth > 0),
+            "costs": so_far(np.array([fill.commission for fill in fills])),
+        }
     )
 
 
@@ -189,6 +217,7 @@ def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
         "coverage": coverage(run, tabled.signals),
         "regime_accuracy": regime_accuracy(run),
         "latency_ms": latency(tabled.timing),
+        "missed_deadlines": _missed_deadlines(run),
         "forecasts": run.forecasts_made,
         "forecast_failures": run.forecast_failures,
         "reproducible": _reproducible(run),
@@ -292,6 +321,12 @@ def latency(timing: pd.DataFrame) -> dict[str, object]:
         "p99": float(np.percentile(of_source, 99)),
         "max": float(of_source.max()),
     }
+
+
+def _missed_deadlines(run: BacktestRun) -> int | None:
+    """Signals that came later than the deadline by this machine's clock; None without a deadline."""
+    deadline_ms = run.config.regime.deadline_ms
+    return sum(timing.total_ms > deadline_ms for timing in run.timings) if deadline_ms else None
 
 
 def _fault_reasons(signals: list[Signal]) -> dict[str, int]:

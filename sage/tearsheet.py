@@ -74,8 +74,8 @@ def fill_line(latency_ms: float, bar_seconds: int) -> str:
         bars_later = math.ceil(latency_ms / 1e3 / bar_seconds)
         when = "the next bar" if bars_later == 1 else f"the bar that ends {bars_later} bars later"
         return (
-            f"Orders are market orders decided at a bar's close; with {latency_ms:g} ms to the venue they fill at the "
-            f"close of {when}."
+            f"Orders are market orders decided at a bar's close; with {latency_ms:,.10g} ms to the venue they fill at "
+            f"the close of {when}. What exceeds a quarter of that bar's volume fills one tick worse."
         )
     return (
         "Orders are market orders decided at a bar's close and, without latency, filled at that same close: optimistic."
@@ -123,7 +123,7 @@ def _cards(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
             (
                 "Regime accuracy",
                 _percent(accuracy["volatility"]),
-                f"volatility; direction {_percent(accuracy['direction'])} (balanced, true labels)",
+                f"volatility (chance 50 %); direction {_percent(accuracy['direction'])} (chance 33 %)",
             )
         )
     return cards
@@ -276,6 +276,10 @@ def _band_chart(run: BacktestRun, tabled: Tables) -> go.Figure:
     figure.add_hline(y=nominal, line={"color": "#c8473c", "dash": "dash", "width": 1}, row=2, col=1)
     if times:
         figure.update_xaxes(range=[times[0], times[-1]])
+    if len(high) and np.isfinite(high).any():
+        # A shock may blow up a few intervals; they are in the table, and would hide all others here.
+        reach = 130 * float(np.nanquantile(np.maximum(np.abs(low), np.abs(high)), 0.99))
+        figure.update_yaxes(range=[-reach, reach], row=1, col=1)
     figure.update_yaxes(title_text="return, %", row=1, col=1)
     figure.update_yaxes(title_text="coverage, %", row=2, col=1)
     figure.update_layout(height=480)

@@ -282,7 +282,7 @@ def test_metatrader_exports_have_date_and_time_in_two_columns(tmp_path: Path) ->
         "2024.01.02\t00:00:00\t1.10427\t1.10429\t1.10425\t1.10429\t15\t0\t12",
         "2024.01.02\t00:30:00\t1.10428\t1.10433\t1.10428\t1.10433\t20\t0\t10",
     )
-    with pytest.raises(AmbiguousSource, match=r"'<TICKVOL>' and '<VOL>'.*--columns volume=<TICKVOL>"):
+    with pytest.raises(AmbiguousSource, match=r"'<TICKVOL>' and '<VOL>'.*--columns 'volume=<TICKVOL>'"):
         read(path)
     raw = read(path, columns={"volume": "<TICKVOL>"})
     assert opens(raw) == ["2024-01-02 00:00:00", "2024-01-02 00:30:00"]

@@ -129,5 +129,18 @@ def test_the_hash_moves_with_signals_and_fills_and_with_nothing_else(short_run: 
 
 
 def test_drawdown_counts_from_the_starting_cash(short_run: BacktestRun) -> None:
-    book = [dataclasses.replace(entry, equity=50_000.0) for entry in short_run.book]
-    assert tables(dataclasses.replace(short_run, book=book)).equity["drawdown"].min() == -0.5
+    ledger = Ledger(short_run.config.cash)
+    ledger.book(Fill(short_run.signals[0].ts_event, "x", 1, 1e-9, 1.0, short_run.config.cash / 2))
+    equity = tables(dataclasses.replace(short_run, ledger=ledger)).equity
+    assert equity["drawdown"].min() == pytest.approx(-0.5, abs=1e-4)
+
+
+def test_a_fill_at_the_last_close_is_in_the_final_equity(short_run: BacktestRun) -> None:
+    last = short_run.signals[-1].ts_event
+    ledger = Ledger(short_run.config.cash)
+    ledger.book(Fill(last, "x", 1, 0.001, short_run.market.bars.close[-1], 123.0))
+    run = dataclasses.replace(short_run, ledger=ledger)
+    figures = summary(run, tables(run))
+    assert figures["final_equity"] == pytest.approx(short_run.config.cash - 123.0)
+    assert tables(run).equity["costs"].iloc[-1] == 123.0
+    assert tables(run).equity["costs"].iloc[-2] == 0.0
