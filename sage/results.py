@@ -72,7 +72,7 @@ def tables(run: BacktestRun) -> Tables:
 def _equity(run: BacktestRun) -> pd.DataFrame:
     """The books at each accepted bar's close, with the fills at that close, which come after the strategy has acted."""
     fills = run.ledger.fills
-    stamps = np.fromiter((signal.ts_event for signal in run.signals), dtype=np.int64, count=len(run.signals))
+    stamps = _stamps(run)
     close = closes_of_signals(run)
     filled_ns = np.array([fill.ts_ns for fill in fills], dtype=np.int64)
     signed = np.array([fill.side * fill.quantity for fill in fills])
@@ -278,10 +278,14 @@ def _inside_interval(
     return inside, (rows["level"] == Level.FULL).to_numpy()
 
 
+def _stamps(run: BacktestRun) -> NDArray[np.int64]:
+    """The close time of each accepted bar, nanoseconds."""
+    return np.fromiter((signal.ts_event for signal in run.signals), dtype=np.int64, count=len(run.signals))
+
+
 def closes_of_signals(run: BacktestRun) -> FloatArray:
     """The close of each accepted bar."""
-    stamps = np.fromiter((signal.ts_event for signal in run.signals), dtype=np.int64, count=len(run.signals))
-    close: FloatArray = run.market.bars.close[np.searchsorted(run.market.bars.ts_close_ns, stamps)]
+    close: FloatArray = run.market.bars.close[np.searchsorted(run.market.bars.ts_close_ns, _stamps(run))]
     return close
 
 
@@ -290,8 +294,7 @@ def regime_accuracy(run: BacktestRun) -> dict[str, float] | None:
     labels = run.market.labels
     if labels is None or len(run.signals) <= ACCURACY_FROM_BAR:
         return None
-    stamps = np.fromiter((signal.ts_event for signal in run.signals), dtype=np.int64, count=len(run.signals))
-    rows = np.searchsorted(run.market.bars.ts_close_ns, stamps)[ACCURACY_FROM_BAR:]
+    rows = np.searchsorted(run.market.bars.ts_close_ns, _stamps(run))[ACCURACY_FROM_BAR:]
     found = run.signals[ACCURACY_FROM_BAR:]
     direction = np.array([str(signal.direction) for signal in found])
     volatility = np.array([str(signal.volatility_state) for signal in found])

@@ -27,14 +27,13 @@ from sage.sizing import ExposurePolicy, Move, SizingConfig, problem_with
 
 @dataclass(frozen=True)
 class BookEntry:
-    """The state of the books at one bar's close, after fills at that close and before new orders."""
+    """The books as a decision saw them: at a bar's close, before the fills at it, which NT delivers afterwards."""
 
     ts_ns: int
     close: float
     equity: float
     position: float
     exposure: float
-    costs: float
 
 
 class SageStrategyConfig(StrategyConfig, frozen=True):
@@ -126,7 +125,7 @@ class SageStrategy(Strategy):
         price = bar.close.as_double()
         ledger = self._ledger
         exposure = ledger.exposure(price)
-        entry = BookEntry(bar.ts_event, price, ledger.equity(price), ledger.position, exposure, ledger.costs)
+        entry = BookEntry(bar.ts_event, price, ledger.equity(price), ledger.position, exposure)
         self.book.append(entry)
         if signal.level > self._last_level:
             self._cancel_entries()
