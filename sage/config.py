@@ -133,7 +133,7 @@ def validate(config: BacktestConfig) -> None:
         (sizing.target_volatility > 0, "target_volatility must be positive"),
         (0 <= sizing.rebalance_band < 1, "rebalance_band must lie in [0, 1)"),
         (config.data.synthetic.bars >= 2, "a market needs 2 bars or more"),
-        (config.serving.threads >= 1, "serving.threads must be 1 or more"),
+        (config.serving.engine.threads >= 1, "serving.engine.threads must be 1 or more"),
     )  # fmt: skip
     for holds, message in checks:
         if not holds:

@@ -23,21 +23,15 @@ settings.load_profile("sage")
 SHORT_BARS = 600
 
 
-NEEDS_MODEL = {"model", "own_model", "short_run"}
-"""Fixtures that start the model process."""
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave long tests out unless asked for, and model tests where torch is not installed."""
+    """Leave long tests out unless asked for, and those of torch's engines where torch is not installed."""
     asked = config.getoption("-m")
     no_torch = importlib.util.find_spec("torch") is None
     for item in items:
-        if NEEDS_MODEL & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.model)
         if "long" in item.keywords and "long" not in asked:
             item.add_marker(pytest.mark.skip(reason="long; run with -m long"))
-        if "model" in item.keywords and no_torch:
+        if "torch" in item.keywords and no_torch:
             item.add_marker(pytest.mark.skip(reason="torch is not installed"))
 
 

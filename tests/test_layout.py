@@ -21,7 +21,7 @@ ALLOWED = {
 }
 
 NAUTILUS_IN_REGIME = {"actor.py", "nt_signal.py"}
-TORCH_IN = {"regime/model/slstm.py", "regime/model/tirex.py", "regime/model/training.py"}
+TORCH_IN = {f"regime/model/{name}.py" for name in ("pickled", "portable", "scan", "slstm", "stock", "training")}
 NAUTILUS_FREE_IN_SAGE = {"sizing.py", "ledger.py", "models/forecast.py", "config.py"}
 
 
@@ -64,7 +64,7 @@ def test_decision_logic_knows_no_nautilus_types() -> None:
 
 
 def test_torch_stays_with_the_model() -> None:
-    heavy = {"torch", "tirex", "safetensors"}
+    heavy = {"torch", "tirex"}
     knowing = {str(path.relative_to(ROOT)) for room in ROOMS for path in files_of(room) if imports_of(path) & heavy}
     assert knowing == TORCH_IN
 

@@ -1,9 +1,8 @@
-"""The sLSTM cell of tirex-ts, computed in float32.
+"""A drop-in for tirex-ts's sLSTM cell, computed in float32; training uses it.
 
 On a CPU the stock cell casts its inputs, its state and its recurrent weights to bfloat16 and walks the
 sequence in Python; the casts cost time and about two decimal digits. This cell keeps the same parameters
-under the same names and the same equations (Beck et al., 2024, arXiv 2405.04517, equations 8 to 17), so a
-checkpoint fits either of them.
+under the same names and the same equations, so a checkpoint fits either of them.
 """
 
 from __future__ import annotations
@@ -12,13 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from tirex.models.slstm.cell import sLSTMCell
-from torch.nn.functional import logsigmoid
+
+from regime.model.scan import State, step
 
 if TYPE_CHECKING:
     from tirex.models.tirex import TiRexZero
-
-_FORGET_LOGIT_MAX = 15.0
-"""The stock cell's clamp, which keeps subnormal numbers out of the forget gate."""
 
 
 class FullPrecisionCell(sLSTMCell):  # type: ignore[misc]
@@ -47,25 +44,12 @@ class FullPrecisionCell(sLSTMCell):  # type: ignore[misc]
         pre = (gates_in.permute(0, 2, 3, 1, 4) + bias).contiguous().unbind(dim=0)
         recurrent = self._recurrent_kernel_.reshape(heads, head_width, gates, head_width)
         recurrent = recurrent.permute(2, 0, 1, 3).contiguous()
-        y, c, n, m = (
-            part.reshape(batch, heads, head_width).transpose(0, 1).contiguous() for part in first.unbind(dim=0)
-        )
-        started = bool((n != 0).any())
+        now = State.unbind(first.reshape(4, batch, heads, head_width).transpose(1, 2))
         outputs = []
         for gates_now in pre:
-            i_raw, f_raw, z_raw, o_raw = (gates_now + torch.matmul(y, recurrent)).unbind(dim=0)
-            log_f_m = m + logsigmoid(f_raw.clamp(max=_FORGET_LOGIT_MAX))
-            # The first step of an empty state has nothing to forget.
-            m_new = torch.maximum(i_raw, log_f_m) if started else i_raw
-            i_gate = torch.exp(i_raw - m_new).clamp(max=1.0)
-            f_gate = torch.exp(log_f_m - m_new).clamp(max=1.0)
-            c = f_gate * c + i_gate * torch.tanh(z_raw)
-            n = f_gate * n + i_gate
-            y = torch.sigmoid(o_raw) * c / n
-            m = m_new
-            started = True
-            outputs.append(y)
-        last = torch.stack([part.transpose(0, 1).reshape(batch, -1) for part in (y, c, n, m)])
+            now = step(gates_now, recurrent, now)
+            outputs.append(now.y)
+        last = now.stacked().transpose(1, 2).reshape(4, batch, -1)
         return torch.stack(outputs).permute(2, 1, 0, 3), last
 
 

@@ -7,6 +7,7 @@ is replaced, with a back-off that doubles; while there is none, every forecast f
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,23 +28,22 @@ from numpy.typing import NDArray
 from regime.errors import ForecastFailed, ModelUnavailable
 from regime.forecast import Context
 from regime.model.checkpoint import Checkpoint
+from regime.model.engines import EngineSpec
+from regime.model.tokens import check_request
 from regime.serving.protocol import MAX_CONTEXT_BARS, MAX_HORIZON_BARS, MAX_ROWS, Block, Reply, Request, Status
 from regime.signal import Reason
 
 
 @dataclass(frozen=True)
 class ServingConfig:
-    """The model process: how long it may take to start, be silent, and stay away.
+    """The model process: its engine, and how long it may take to start, be silent, and stay away."""
 
-    One thread is the default: waking a second one for each of a forecast's many small steps costs more than it
-    saves, and the other cores belong to the trading.
-    """
+    engine: EngineSpec = field(default_factory=EngineSpec)
 
     start_timeout_s: float = 120.0
     hang_limit_s: float = 30.0
     back_off_s: float = 1.0
     back_off_max_s: float = 60.0
-    threads: int = 1
 
 
 @dataclass
@@ -79,6 +79,7 @@ class ModelClient:
         self._start_again_at = 0.0
         self._lock = threading.Lock()
         self.engine = ""
+        self.engine_note = ""
         self.restarts = 0
         self.peak_rss_bytes = 0
 
@@ -119,10 +120,12 @@ class ModelClient:
 
     def forecast(self, contexts: Context, horizon_bars: int, timeout_s: float) -> NDArray[np.float32]:
         """Forecast a batch; see :class:`~regime.forecast.Forecaster`."""
+        try:
+            check_request(contexts, horizon_bars, MAX_HORIZON_BARS)
+        except ValueError as error:
+            raise ForecastFailed(Reason.MODEL_ERROR, str(error)) from error
         rows, context_bars = contexts.shape
-        if not (
-            1 <= rows <= MAX_ROWS and 1 <= context_bars <= MAX_CONTEXT_BARS and 1 <= horizon_bars <= MAX_HORIZON_BARS
-        ):
+        if rows > MAX_ROWS or context_bars > MAX_CONTEXT_BARS:
             raise ForecastFailed(Reason.WRONG_SHAPE, f"{rows} rows of {context_bars} bars, horizon {horizon_bars}")
         with self._lock:
             until = self._stopwatch() + timeout_s
@@ -178,13 +181,7 @@ class ModelClient:
             "weights": str(self.checkpoint.weights),
             "sha256": self.checkpoint.sha256,
             "hyper_parameters": self.checkpoint.hyper_parameters,
-        }
-        threads = str(self._config.threads)
-        # Set before torch loads: with spin-waiting, one busy neighbour core makes a forecast several times slower.
-        environment = os.environ | {
-            "OMP_WAIT_POLICY": "passive",
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
+            "engine": dataclasses.asdict(self._config.engine),
         }
         popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "regime.serving.server", json.dumps(spec)],
@@ -192,7 +189,7 @@ class ModelClient:
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,
-            env=environment,
+            env=os.environ | _environment(self._config.engine),
         )
         theirs.close()
         self._process = _Process(popen, ours, errors)
@@ -212,7 +209,7 @@ class ModelClient:
             self._end()
             self._back_off()
             raise ForecastFailed(Reason.MODEL_UNAVAILABLE, message["error"])
-        self.engine = message["engine"]
+        self.engine, self.engine_note = message["engine"], message["note"]
         process.ready = True
 
     def _drop_late_answer(self, process: _Process, until: float) -> None:
@@ -266,6 +263,23 @@ class ModelClient:
             process.popen.kill()
             process.popen.wait()
         process.errors.close()
+
+
+def _environment(engine: EngineSpec) -> dict[str, str]:
+    """What must be set before torch loads.
+
+    With OpenMP's spin-waiting, one busy neighbour core makes a forecast several times slower; and one thread,
+    because waking a second one for each of a forecast's many small steps costs more than it saves. The stock engine
+    is left as it comes, for it is there to be compared with.
+    """
+    if engine.kind == "stock":
+        return {}
+    return {
+        "OMP_WAIT_POLICY": "passive",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128,garbage_collection_threshold:0.6,expandable_segments:True",
+    }
 
 
 def _peak_rss_bytes(pid: int) -> int:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from regime.errors import ModelUnavailable
 from regime.model.checkpoint import Checkpoint
+from regime.model.engines import EngineSpec, load_engine
+from regime.model.weights import load_weights
 from regime.serving.protocol import Block, Reply, Request, Status
 
 
@@ -28,14 +30,11 @@ def main(arguments: list[str]) -> int:
     checkpoint = Checkpoint(spec["name"], Path(spec["weights"]), spec["sha256"], spec["hyper_parameters"])
     started = time.perf_counter()
     try:
-        # Torch takes a second to import and belongs in this process alone.
-        from regime.model.tirex import ENGINE, TirexModel
-
-        model = TirexModel.load(checkpoint)
-    except (ModelUnavailable, ImportError) as error:
-        pipe.send_bytes(json.dumps({"error": str(error)}).encode())
+        model, choice = load_engine(load_weights(checkpoint), EngineSpec(**spec["engine"]))
+    except (ModelUnavailable, MemoryError) as error:
+        pipe.send_bytes(json.dumps({"error": str(error) or "not enough memory to load the model"}).encode())
         return 1
-    ready = {"engine": ENGINE, "load_s": time.perf_counter() - started}
+    ready = {"engine": model.name, "note": choice.note, "load_s": time.perf_counter() - started}
     pipe.send_bytes(json.dumps(ready).encode())
     while True:
         try:
@@ -48,6 +47,8 @@ def main(arguments: list[str]) -> int:
             reply = Reply(request.sequence, Status.OK)
         except MemoryError as error:
             reply = Reply(request.sequence, Status.OUT_OF_MEMORY, str(error))
+        except ValueError as error:
+            reply = Reply(request.sequence, Status.ERROR, str(error))
         except Exception as error:  # whatever torch raises is for the parent to record
             reply = Reply(request.sequence, Status.ERROR, repr(error))
         try:

@@ -16,6 +16,7 @@ import pytest
 from data.errors import OptionError
 from data.market import synthetic_market
 from regime.errors import ModelUnavailable
+from regime.model.engines import EngineSpec, choose_engine
 from regime.signal import BarRejected, Level, Reason, Signal
 from regime.window import BarInput
 from sage import backtest as assembly
@@ -47,7 +48,7 @@ def test_every_bar_gets_one_signal(short_run: BacktestRun) -> None:
 def test_the_model_that_answered_is_the_one_that_ships(short_run: BacktestRun) -> None:
     assert short_run.checkpoint is not None
     assert short_run.signals[-1].checkpoint_id == short_run.checkpoint.id
-    assert short_run.engine_name == "torch-fp32"
+    assert short_run.engine_name == choose_engine(EngineSpec()).name
 
 
 def test_orders_fill_at_the_close_of_the_next_bar(short_run: BacktestRun) -> None:
@@ -150,30 +151,28 @@ def test_another_process_gives_the_same_hash_and_loads_no_torch(short_run: Backt
     assert done.stdout.strip() == determinism_hash(tables(short_run))
 
 
-def test_online_and_ahead_agree_to_rounding(short_run: BacktestRun) -> None:
+def test_online_and_ahead_have_the_same_hash(short_run: BacktestRun) -> None:
     config = short_config(300)
     online = run_backtest(dataclasses.replace(config, model=dataclasses.replace(config.model, online=True)))
+    ahead = run_backtest(config)
     assert online.forecasts_made == "online"
     assert {timing.source for timing in online.timings} == {"none", "model"}
-    ahead = short_run.signals[:300]
-    assert [signal.level for signal in online.signals] == [signal.level for signal in ahead]
-    np.testing.assert_allclose(
-        [signal.expected_return for signal in online.signals],
-        [signal.expected_return for signal in ahead],
-        atol=1e-7,
-    )
+    assert {timing.source for timing in ahead.timings} == {"none", "store"}
+    if not online.engine_name.startswith("native"):  # torch's last digits depend on the batch; the run says so
+        assert [signal.level for signal in online.signals] == [signal.level for signal in ahead.signals]
+        return
+    assert determinism_hash(tables(online)) == determinism_hash(tables(ahead))
 
 
-@pytest.mark.model
 def test_a_deadline_nobody_can_meet_degrades_every_bar_and_is_said_to_depend_on_the_machine() -> None:
-    run = run_backtest(with_regime(short_config(120), deadline_ms=3.2))
+    run = run_backtest(with_regime(short_config(120), deadline_ms=3.001))
     assert len(run.signals) == 120
     assert {signal.level for signal in run.signals[70:]} == {Level.SMART}
     assert set(run.forecast_failures) == {"TIMEOUT"}
     assert run.signals[-1].reasons == (Reason.TIMEOUT, Reason.TIMEOUT)
 
 
-@pytest.mark.parametrize("level", [pytest.param(Level.BASIC, marks=pytest.mark.model), Level.SIMPLE, Level.EMERGENCY])
+@pytest.mark.parametrize("level", [Level.BASIC, Level.SIMPLE, Level.EMERGENCY])
 def test_a_pinned_level_is_the_best_that_answers(level: Level) -> None:
     run = run_backtest(with_regime(short_config(150), pinned_level=level))
     assert min(signal.level for signal in run.signals) == level

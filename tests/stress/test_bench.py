@@ -14,7 +14,6 @@ def test_a_bare_run_takes_some_time() -> None:
     assert bare_seconds(synthetic_market(SyntheticConfig(bars=50))) > 0.0
 
 
-@pytest.mark.model
 def test_the_parts_of_a_run_are_told_apart() -> None:
     heard: list[str] = []
     result = measure(short_config(60), 1, heard.append)

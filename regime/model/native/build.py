@@ -1,0 +1,117 @@
+"""Compile the forward pass, once for a source, a compiler and a processor; afterwards it is only loaded.
+
+Nothing is compiled at installation: a wheel or an image may move to a machine with other instructions. Where there
+is no compiler, or it fails, :func:`library` says why, and the engine in torch takes over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).parent / "forward.c"
+
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
+_COMPILE_TIMEOUT_S = 300.0
+
+
+class NoNativeEngine(Exception):
+    """The forward pass could not be compiled or loaded; the message says why."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A compiled forward pass; ``build_id`` names source, compiler and processor in 8 hex digits."""
+
+    path: Path
+    build_id: str
+
+
+@cache
+def library() -> Library:
+    """The compiled library, made if it is not there.
+
+    Raises
+    ------
+    NoNativeEngine
+        If there is no compiler, or it fails.
+    """
+    compiler = _compiler()
+    build_id = _build_id(compiler)
+    name = f"forward-{build_id}.so"
+    for directory in (cache_directory(), Path(tempfile.gettempdir()) / f"sage-native-{os.getuid()}"):
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Whoever can write here can run code in this process.
+            if directory.stat().st_uid != os.getuid():
+                continue
+            if not (directory / name).exists():
+                _compile(compiler, directory / name)
+        except OSError:
+            continue
+        return Library(directory / name, build_id)
+    raise NoNativeEngine(f"no place to compile into: {cache_directory()} cannot be written; set XDG_CACHE_HOME")
+
+
+def cache_directory() -> Path:
+    """Where compiled libraries are kept: ``$XDG_CACHE_HOME/sage/native``, by default under ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "sage" / "native"
+
+
+def _compiler() -> str:
+    wanted = os.environ.get("CC")
+    for candidate in (wanted,) if wanted else ("cc", "gcc", "clang"):
+        found = shutil.which(candidate)
+        if found:
+            return found
+    raise NoNativeEngine(f"no C compiler found ({'CC=' + wanted if wanted else 'cc, gcc or clang'})")
+
+
+def _build_id(compiler: str) -> str:
+    try:
+        version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoNativeEngine(f"{compiler} does not run: {error}") from error
+    digest = hashlib.sha256(SOURCE.read_bytes())
+    for part in (version, " ".join(_FLAGS).encode(), _processor().encode()):
+        digest.update(b"\0" + part)
+    return digest.hexdigest()[:8]
+
+
+def _processor() -> str:
+    """What the processor can do: a library made for one must not run on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.machine())
+
+
+def _compile(compiler: str, target: Path) -> None:
+    handle, unfinished = tempfile.mkstemp(dir=target.parent, suffix=".so.part")
+    os.close(handle)
+    try:
+        done = subprocess.run(
+            [compiler, *_FLAGS, "-o", unfinished, str(SOURCE), "-lm"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_COMPILE_TIMEOUT_S,
+        )
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["no message"])[0]
+            raise NoNativeEngine(f"{compiler} failed: {said}")
+        # Two processes may compile at once; each puts a whole library in place.
+        os.replace(unfinished, target)
+    except subprocess.TimeoutExpired as error:
+        raise NoNativeEngine(f"{compiler} took longer than {_COMPILE_TIMEOUT_S:.0f} s") from error
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
