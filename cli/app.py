@@ -8,7 +8,9 @@ from __future__ import annotations
 import typer
 
 from cli.backtest import backtest
+from cli.bench_latency import bench_latency
 from cli.ingest import ingest
+from cli.store import store
 from cli.version import show_version
 
 app = typer.Typer(
@@ -21,6 +23,8 @@ app = typer.Typer(
 )
 app.command()(backtest)
 app.command()(ingest)
+app.command("bench-latency")(bench_latency)
+app.add_typer(store)
 
 
 @app.callback()

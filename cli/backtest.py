@@ -27,6 +27,13 @@ def backtest(
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated market.")] = None,
     model: Annotated[str | None, typer.Option(help="embedded, or the path of a checkpoint.")] = None,
     online: Annotated[bool | None, typer.Option("--online", help="Ask the model bar by bar, not ahead.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="auto (native where it can be compiled, else torch), native, torch or stock.")
+    ] = None,
+    store: Annotated[
+        bool | None, typer.Option("--store/--no-store", help="Keep forecasts for the next run. Default: on.")
+    ] = None,
+    store_dir: Annotated[Path | None, typer.Option(help="Where to keep them; see sage store info.")] = None,
     allow_degraded: Annotated[
         bool | None, typer.Option("--allow-degraded", help="Run without a model if there is none.")
     ] = None,
@@ -65,7 +72,15 @@ def backtest(
         settings = with_values(
             settings,
             data=with_values(settings.data, **_data_options(data, catalog, instrument, bar, start, end)),
-            model=with_values(settings.model, name=model, online=online, allow_degraded=allow_degraded),
+            model=with_values(
+                settings.model,
+                name=model,
+                online=online,
+                store=store,
+                store_dir=None if store_dir is None else str(store_dir),
+                allow_degraded=allow_degraded,
+            ),
+            serving=_serving_options(settings, engine),
             regime=_regime_options(settings, deadline_ms, hang_limit_s, level),
             sizing=with_values(settings.sizing, allow_short=allow_short),
             costs=with_values(settings.costs, fee_bps=fee_bps, spread_bps=spread_bps, latency_ms=latency_ms),
@@ -105,6 +120,16 @@ def _data_options(
         "start": start,
         "end": end,
     }
+
+
+def _serving_options(settings: BacktestConfig, engine: str | None) -> Any:
+    from data.errors import OptionError
+    from regime.model.engines import ENGINE_KINDS
+    from sage.config import with_values
+
+    if engine not in {None, *ENGINE_KINDS}:
+        raise OptionError(f"--engine {engine}: must be one of {', '.join(ENGINE_KINDS)}")
+    return with_values(settings.serving, engine=with_values(settings.serving.engine, kind=engine))
 
 
 def _regime_options(

@@ -72,13 +72,14 @@ class LiveProgress:
             self._progress.update(self._task, completed=task.total)
 
 
-def _result_console() -> Console:
+def result_console() -> Console:
     """Stdout. Into a file or a pipe lines are not folded, so that a hash or a path stays in one piece."""
     console = Console()
     return console if console.is_terminal else Console(width=400)
 
 
-def _table(rows: Iterable[tuple[str, str]], title: str) -> Table:
+def table_of(rows: Iterable[tuple[str, str]], title: str) -> Table:
+    """Names and values in two columns."""
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -118,6 +119,10 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
         quantiles = f"p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f}, max {latency['max']:.2f} ms"
         source = "no forecasts asked for" if latency["source"] == "none" else f"forecasts from the {latency['source']}"
         rows.append(("latency", f"{quantiles}  ({source})"))
+    if figures["forecasts"] == "ahead":
+        computed, reused = figures["forecasts_computed"], figures["forecasts_reused"]
+        rows.append(("forecasts", f"{computed:,} computed, {reused:,} from the store  ({figures['engine']})"))
+    rows += [("note", note) for note in figures["notes"]]
     seconds = figures["seconds"]
     rows += [
         ("speed", f"{figures['bars_per_second']:,.0f} bars/s, {seconds['total']:.1f} s in all"),
@@ -127,9 +132,68 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     if figures["fault_reasons"]:
         faults = ", ".join(f"{reason} {count}" for reason, count in figures["fault_reasons"].items())
         rows.insert(4, ("faults", faults))
-    console = _result_console()
-    console.print(_table(rows, "[bold]SAGE backtest[/bold]"), highlight=False)
+    console = result_console()
+    console.print(table_of(rows, "[bold]SAGE backtest[/bold]"), highlight=False)
     console.print("Built with technology from NXAI", style="dim", highlight=False)
+
+
+def latency_summary(report: dict[str, Any], picture: Path | None) -> None:
+    """Latencies of each engine and of the fallback levels, and whether p99 keeps its promise."""
+    names = ("p50", "p90", "p99", "p99.9", "max")
+    table = Table(title="[bold]SAGE latency[/bold], ms from when a bar was due", title_justify="left", box=None)
+    table.add_column("", no_wrap=True)
+    for name in (*names, "model call p50", "late", "answers"):
+        table.add_column(name, justify="right", no_wrap=True)
+
+    def told(value: float | None, digits: int = 2) -> str:
+        return "–" if value is None else f"{value:,.{digits}f}"
+
+    for engine in report["engines"]:
+        late = f"{engine['missed_deadlines']:,}"
+        cells = [told(engine["latency_ms"][name]) for name in names] + [told(engine["model_call_ms"]["p50"]), late]
+        table.add_row(engine["engine"], *cells, f"{engine['answers']:,}")
+    for level, latency in report["fallback_ms"].items():
+        cells = [told(latency[name], 3) for name in names]
+        table.add_row(f"level {level}, no model", *cells, "", "", f"{latency['answers']:,}")
+    rows = [
+        ("model", f"{report['model']}, context {report['context_bars']} bars, horizon {report['horizon_bars']}"),
+        ("load", f"{report['rate_hz']:g} bars/s for {report['seconds']:g} s, {report['background']} busy processes "
+                 f"beside it on {report['cores']} cores"),
+    ]  # fmt: skip
+    for engine in report["engines"]:
+        levels = "  ".join(f"{name} {count:,}" for name, count in engine["levels"].items())
+        cpu, rss = engine["cpu_percent"], engine["rss_mb"]
+        rows.append((engine["engine"], f"{engine['achieved_rate_hz']:.1f} answers/s, {levels}"))
+        rows.append(("", f"CPU: model {cpu['model']:.0f} %, trading {cpu['trading']:.0f} %; memory: model "
+                         f"{rss['model']:.0f} MB, trading {rss['trading']:.0f} MB"))  # fmt: skip
+        if engine["unanswered"]:
+            rows.append(("", f"too slow for this rate: {engine['unanswered']:,} bars were due and never sent"))
+        if engine["note"]:
+            rows.append(("", engine["note"]))
+    if report["ratio"]:
+        rows.append(("faster than stock", f"{report['ratio']:.1f} times (a single window, median model call)"))
+    if report["batch"]:
+        seconds = ", ".join(f"{name} {1e3 * value:,.0f} ms" for name, value in report["batch"]["seconds"].items())
+        times = f"{report['batch']['ratio']:.1f} times; " if report["batch"]["ratio"] else ""
+        rows.append((f"batch of {report['batch']['rows']}", times + seconds))
+    if report["largest_difference_sd"] is not None:
+        difference = f"{report['largest_difference_sd']:.1e} standard deviations of the window, at most"
+        rows.append(("engines differ by", difference))
+    if picture is not None:
+        rows.append(("picture", str(picture)))
+    needed = report["p99_needs_answers"]
+    p99, slo = report["engines"][0]["latency_ms"]["p99"], f"{report['slo_ms']:g} ms"
+    verdict = {
+        "met": f"p99 of {told(p99)} ms keeps within {slo}",
+        "missed": f"p99 of {told(p99)} ms MISSES {slo}",
+        "undecided": f"undecided: a p99 needs {needed:,} answers; give more --seconds or a higher --rate",
+    }[report["verdict"]]
+    rows.append(("verdict", verdict))
+    console = result_console()
+    console.print(table, highlight=False)
+    console.print(table_of(rows, ""), highlight=False)
+    if any(value is None for engine in report["engines"] for value in engine["latency_ms"].values()):
+        console.print("–: too few answers to tell this percentile", style="dim", highlight=False)
 
 
 def ingest_summary(result: IngestResult) -> None:
@@ -158,8 +222,8 @@ def ingest_summary(result: IngestResult) -> None:
         rows.append(("", f"... and {len(quality.gaps) - GAPS_SHOWN:,} shorter ones, in the report"))
     rows += [("note", note) for note in quality.notes]
     rows.append(("report", str(result.report_path)))
-    console = _result_console()
-    console.print(_table(rows, f"[bold]{result.instrument} {result.bar}: {result.outcome}[/bold]"), highlight=False)
+    console = result_console()
+    console.print(table_of(rows, f"[bold]{result.instrument} {result.bar}: {result.outcome}[/bold]"), highlight=False)
 
 
 def _gap_rows(gaps: list[Any]) -> list[dict[str, Any]]:

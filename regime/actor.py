@@ -10,6 +10,7 @@ from nautilus_trader.model.data import Bar, BarType
 
 from regime import nt_signal
 from regime.detector import Detector, Timing
+from regime.recorded import RecordedDetector
 from regime.signal import BarRejected, Signal
 from regime.window import BarInput
 
@@ -30,7 +31,9 @@ class RegimeActor(Actor):
     ``on_bar`` returns.
     """
 
-    def __init__(self, config: RegimeActorConfig, detector: Detector, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, config: RegimeActorConfig, detector: Detector | RecordedDetector, recorder: Recorder | None = None
+    ) -> None:
         super().__init__(config)
         self._bar_type = config.bar_type
         self._detector = detector

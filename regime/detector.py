@@ -18,8 +18,7 @@ from regime.classifier import EwmaVolatility, RegimeClassifier, TrendFilter
 from regime.config import RegimeConfig
 from regime.errors import ForecastFailed
 from regime.fallback import Evidence, ForecastResult
-from regime.forecast import Forecast, Forecaster, window_key
-from regime.serving.cache import ForecastStore
+from regime.forecast import Forecast, Forecaster, KnownForecasts, window_key
 from regime.signal import BarRejected, Level, Reason, Signal
 from regime.window import BarInput, BarWindow
 
@@ -77,7 +76,7 @@ class Detector:
         instrument_id: str,
         bar_seconds: int,
         forecaster: Forecaster | None,
-        store: ForecastStore | None = None,
+        store: KnownForecasts | None = None,
         stopwatch: Stopwatch = time.perf_counter,
     ) -> None:
         self.config = config

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from nautilus_trader.backtest.config import BacktestEngineConfig
 from nautilus_trader.backtest.engine import BacktestEngine
@@ -30,13 +29,14 @@ from regime.actor import RegimeActor, RegimeActorConfig, bar_input
 from regime.config import RegimeConfig
 from regime.detector import Detector, Timing
 from regime.errors import ModelUnavailable
-from regime.model.checkpoint import Checkpoint, find_checkpoint
-from regime.serving.cache import ForecastStore, forecast_ahead
-from regime.serving.client import ModelClient
+from regime.model.checkpoint import Checkpoint
+from regime.recorded import RecordedDetector
 from regime.signal import BarRejected, Level, Signal
 from sage.config import BacktestConfig, validate
 from sage.costs import FeeAndSpread
 from sage.ledger import Ledger
+from sage.model import RunModel, runs_online
+from sage.progress import Progress, Silent
 from sage.sizing import ExposurePolicy
 from sage.strategy import BookEntry, SageStrategy, SageStrategyConfig
 
@@ -46,25 +46,10 @@ CLOSURE_SECONDS = 5 * 86_400
 _SESSION_SECONDS = {Kind.EQUITY: 6.5 * 3600, Kind.FX: 86_400.0, Kind.CRYPTO: 86_400.0, Kind.PERPETUAL: 86_400.0}
 _PROGRESS_EVERY_BARS = 200
 
+STAGES = ("load_data", "start_model", "forecast_ahead", "engine")
+"""Where the time of a run goes, in order; the keys of ``BacktestRun.seconds`` beside ``total``."""
 
-class Progress(Protocol):
-    """Hears how far a run is. Every method may be called often and must return at once."""
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage of ``total`` steps begins."""
-
-    def advance(self, steps: int, note: str = "") -> None:
-        """So many further steps are done; ``note`` is a line for people."""
-
-
-class Silent:
-    """Shows nothing."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Do nothing."""
-
-    def advance(self, steps: int, note: str = "") -> None:
-        """Do nothing."""
+Timed = Callable[[str], AbstractContextManager[None]]
 
 
 class BacktestFailed(Exception):
@@ -104,6 +89,9 @@ class BacktestRun:
     seconds: dict[str, float] = field(default_factory=dict)
     model_peak_rss_bytes: int = 0
     model_restarts: int = 0
+    forecasts_computed: int = 0
+    forecasts_reused: int = 0
+    notes: list[str] = field(default_factory=list)
     allow_short: bool = False
     nautilus_equity: float = 0.0
 
@@ -113,11 +101,6 @@ class BacktestRun:
         if self.checkpoint is None or self.model_error:
             return "none"
         return "online" if runs_online(self.config) else "ahead"
-
-
-def runs_online(config: BacktestConfig) -> bool:
-    """True where the model is asked bar by bar: when told to, and whenever its speed is judged by a deadline."""
-    return config.model.online or config.regime.deadline_ms > 0
 
 
 def load_market(config: BacktestConfig) -> Market:
@@ -146,8 +129,22 @@ def load_market(config: BacktestConfig) -> Market:
             return catalog_market(Path(data.catalog), data.instrument, data.bar, data.start, data.end)
 
 
-def run_backtest(config: BacktestConfig, progress: Progress | None = None) -> BacktestRun:
+def run_backtest(
+    config: BacktestConfig,
+    progress: Progress | None = None,
+    recorded: Sequence[Signal | BarRejected] | None = None,
+) -> BacktestRun:
     """Run a backtest.
+
+    Parameters
+    ----------
+    config
+        All of it.
+    progress
+        Hears how far the run is.
+    recorded
+        Answers of an earlier run over the same bars, one for each: they are given again in the place of a detector,
+        and no model is asked.
 
     Raises
     ------
@@ -161,37 +158,40 @@ def run_backtest(config: BacktestConfig, progress: Progress | None = None) -> Ba
     show = progress or Silent()
     validate(config)
     started = time.perf_counter()
-    seconds: dict[str, float] = {}
+    seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def timed(name: str) -> Iterator[None]:
         begun = time.perf_counter()
         yield
-        seconds[name] = time.perf_counter() - begun
+        seconds[name] += time.perf_counter() - begun
 
     with ExitStack() as stack:
-        # The model process needs seconds to load; the bars are read meanwhile.
-        model = _launch_model(config, stack)
+        # A model process that is needed loads while the bars are read.
+        model = _open_model(config, stack) if recorded is None else None
         with timed("load_data"):
             show.stage("loading bars", 1)
             market = load_market(config)
             show.advance(1)
-        regime = _for_market(config.regime, market)
-        config = dataclasses.replace(config, regime=regime)
+        config = dataclasses.replace(config, regime=_for_market(config.regime, market))
         run = BacktestRun(config, market, None, "", "", ledger=Ledger(config.cash), seconds=seconds)
         run.allow_short = market.kind.can_short if config.sizing.allow_short is None else config.sizing.allow_short
-        with timed("start_model"):
-            client = _await_model(model, run, show)
-        store = None
-        if client is not None and not runs_online(config):
-            with timed("forecast_ahead"):
-                store = _forecast_ahead(regime, market, client, show)
+        if isinstance(model, RunModel):
+            try:
+                _prepare(model, run, show, timed)
+            except ModelUnavailable as error:
+                if not config.model.allow_degraded:
+                    raise
+                model = error
+        if isinstance(model, ModelUnavailable):
+            run.model_error = str(model)
+            show.stage("running without a model", 1)
         with timed("engine"):
-            _trade(run, regime, client, store, show)
-        if client is not None:
-            client.close()
-            run.model_peak_rss_bytes = client.peak_rss_bytes
-            run.model_restarts = client.restarts
+            _trade(run, _answerer(run, model, recorded), show)
+        if isinstance(model, RunModel):
+            run.model_peak_rss_bytes = model.client.resident_peak_bytes()
+            model.close()
+            run.model_restarts, run.notes = model.client.restarts, model.notes
     seconds["total"] = time.perf_counter() - started
     return run
 
@@ -209,54 +209,54 @@ def _for_market(regime: RegimeConfig, market: Market) -> RegimeConfig:
     return dataclasses.replace(regime, closure_seconds=CLOSURE_SECONDS)
 
 
-def _launch_model(config: BacktestConfig, stack: ExitStack) -> ModelClient | ModelUnavailable | None:
-    """Begin to start the model: the client, why there is none, or None where the pinned level needs none."""
+def _open_model(config: BacktestConfig, stack: ExitStack) -> RunModel | ModelUnavailable | None:
+    """The model, why there is none, or None where the pinned level needs none."""
     pinned = config.regime.pinned_level
     if pinned is not None and pinned > Level.BASIC:
         return None
-    serving = dataclasses.replace(config.serving, hang_limit_s=config.regime.hang_limit_s)
     try:
-        client = stack.enter_context(ModelClient(find_checkpoint(config.model.name), serving))
-        client.launch()
+        return RunModel.open(config, stack)
     except ModelUnavailable as error:
         if not config.model.allow_degraded:
             raise
         return error
-    return client
 
 
-def _await_model(model: ModelClient | ModelUnavailable | None, run: BacktestRun, show: Progress) -> ModelClient | None:
-    """Wait until the model is ready; None where the run goes on without one."""
-    if isinstance(model, ModelClient):
-        show.stage("starting the model process", 1)
-        run.checkpoint = model.checkpoint
-        try:
-            model.start()
-        except ModelUnavailable as error:
-            if not run.config.model.allow_degraded:
-                raise
-            model = error
-    if isinstance(model, ModelUnavailable):
-        run.model_error = str(model)
-        show.stage("running without a model", 1)
-        return None
-    if model is not None:
-        run.engine_name = model.engine
-    return model
+def _prepare(model: RunModel, run: BacktestRun, show: Progress, timed: Timed) -> None:
+    """Start the model if it is needed, and make the missing forecasts unless the run is online."""
+    market, regime = run.market, run.config.regime
+    run.checkpoint, run.engine_name = model.client.checkpoint, model.engine_name
+    bars = [bar_input(bar) for bar in market.nautilus_bars]
+    missing = 0
+    if not runs_online(run.config):
+        with timed("forecast_ahead"):
+            missing = model.count_missing(bars, regime, market.size.seconds)
+    if missing or runs_online(run.config):
+        with timed("start_model"):
+            model.start(show)
+        run.engine_name = model.engine_name
+    if missing:
+        with timed("forecast_ahead"):
+            model.forecast_ahead(bars, regime, market.size.seconds, show)
+    run.forecasts_computed = model.known.made
+    run.forecasts_reused = model.total - missing
 
 
-def _forecast_ahead(regime: RegimeConfig, market: Market, client: ModelClient, show: Progress) -> ForecastStore:
-    inputs = [bar_input(bar) for bar in market.nautilus_bars]
-    show.stage("forecasting ahead", max(1, len(inputs) - regime.model_min_bars + 1))
-    return forecast_ahead(inputs, regime, market.size.seconds, client, show.advance)
+def _answerer(
+    run: BacktestRun, model: RunModel | ModelUnavailable | None, recorded: Sequence[Signal | BarRejected] | None
+) -> Detector | RecordedDetector:
+    if recorded is not None:
+        return RecordedDetector(recorded)
+    market, regime = run.market, run.config.regime
+    client, known = (model.client, model.known) if isinstance(model, RunModel) else (None, None)
+    if runs_online(run.config):
+        known = None
+    return Detector(regime, str(market.instrument.id), market.size.seconds, client, known)
 
 
-def _trade(
-    run: BacktestRun, regime: RegimeConfig, client: ModelClient | None, store: ForecastStore | None, show: Progress
-) -> None:
+def _trade(run: BacktestRun, detector: Detector | RecordedDetector, show: Progress) -> None:
     """Let NT run the actor and the strategy over the bars, and collect what they leave."""
     config, market = run.config, run.market
-    detector = Detector(regime, str(market.instrument.id), market.size.seconds, client, store)
     policy = ExposurePolicy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
     strategy = SageStrategy(SageStrategyConfig(bar_type=market.bar_type), config.sizing, policy, run.ledger)
     record = _recorder(run, strategy, show)

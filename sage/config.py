@@ -53,12 +53,14 @@ class CostConfig:
 class ModelConfig:
     """Which checkpoint answers, and how.
 
-    ``online`` asks the model bar by bar; otherwise forecasts are made ahead in batches. ``allow_degraded`` runs
-    without a model if there is none.
+    ``online`` asks the model bar by bar; otherwise forecasts are made ahead in batches, and with ``store`` kept for
+    the next run, in ``store_dir`` or the usual place. ``allow_degraded`` runs without a model if there is none.
     """
 
     name: str = EMBEDDED
     online: bool = False
+    store: bool = True
+    store_dir: str | None = None
     allow_degraded: bool = False
 
 

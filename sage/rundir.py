@@ -98,6 +98,7 @@ def _manifest(run: BacktestRun) -> dict[str, Any]:
         else {"name": run.checkpoint.name, "sha256": run.checkpoint.sha256, "engine": run.engine_name},
         "model_error": run.model_error or None,
         "forecasts": run.forecasts_made,
+        "notes": run.notes,
         "data": {
             "description": run.market.description,
             "instrument": str(run.market.instrument.id),

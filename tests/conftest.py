@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,13 @@ settings.register_profile(
 settings.load_profile("sage")
 
 SHORT_BARS = 600
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the forecasts of tests apart from the user's, in a store that begins empty and goes with the run."""
+    place = tempfile.TemporaryDirectory(prefix="sage-test-store-")
+    config.add_cleanup(place.cleanup)
+    os.environ["SAGE_STORE"] = place.name
 
 
 @pytest.hookimpl(tryfirst=True)

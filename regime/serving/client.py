@@ -80,7 +80,7 @@ class ModelClient:
         self._lock = threading.Lock()
         self.engine = ""
         self.engine_note = ""
-        self.restarts = 0
+        self._starts = 0
         self.peak_rss_bytes = 0
 
     @property
@@ -149,11 +149,22 @@ class ModelClient:
             self._failures_in_a_row = 0
             return self._block.answers(rows, horizon_bars).copy()
 
+    def resident_peak_bytes(self) -> int:
+        """Largest resident memory that any process of this client has had."""
+        if self._process is not None:
+            self.peak_rss_bytes = max(self.peak_rss_bytes, _peak_rss_bytes(self._process.popen.pid))
+        return self.peak_rss_bytes
+
     def close(self) -> None:
         """End the process and give its memory back; safe to call twice. The client cannot be used afterwards."""
         with self._lock:
             self._end()
             self._block.close()
+
+    @property
+    def restarts(self) -> int:
+        """How often the process was replaced."""
+        return max(0, self._starts - 1)
 
     @property
     def pid(self) -> int | None:
@@ -165,7 +176,6 @@ class ModelClient:
             if self._stopwatch() < self._start_again_at:
                 raise ForecastFailed(Reason.MODEL_UNAVAILABLE, "waiting to be started again")
             self._spawn()
-            self.restarts += 1
         self._await_ready(until)
         assert self._process is not None
         return self._process
@@ -193,6 +203,7 @@ class ModelClient:
         )
         theirs.close()
         self._process = _Process(popen, ours, errors)
+        self._starts += 1
 
     def _await_ready(self, until: float) -> None:
         process = self._process

@@ -19,7 +19,7 @@ from regime.errors import ForecastFailed, ModelUnavailable
 from regime.forecast import Context
 from regime.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
 from regime.model.engines import EngineSpec
-from regime.serving.cache import BATCH_ROWS, forecast_ahead
+from regime.serving.ahead import BATCH_ROWS, AheadForecasts, forecast_ahead
 from regime.serving.client import ModelClient, ServingConfig
 from regime.signal import Level, Reason
 from tests.regime.streams import HOUR_S, bars, detector, signals_of
@@ -85,10 +85,11 @@ def test_batched_and_single_answers_are_the_same_bits(model: ModelClient) -> Non
 
 def test_a_batch_that_is_cut_short_changes_no_digit_of_the_rows_before(model: ModelClient) -> None:
     stream = bars(32 + BATCH_ROWS + 40)
-    whole = forecast_ahead(stream, RegimeConfig(), HOUR_S, model)
-    part = forecast_ahead(stream[: 32 + BATCH_ROWS + 7], RegimeConfig(), HOUR_S, model)
+    whole, part = (AheadForecasts(model.checkpoint_id, None) for _ in range(2))
+    forecast_ahead(stream, RegimeConfig(), HOUR_S, model, whole)
+    forecast_ahead(stream[: 32 + BATCH_ROWS + 7], RegimeConfig(), HOUR_S, model, part)
     assert 0 < len(part) < len(whole)
-    for key, quantiles in part._forecasts.items():
+    for key, quantiles in part._own.items():
         np.testing.assert_array_equal(quantiles, whole.get(key))
 
 

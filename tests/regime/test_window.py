@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regime.config import RegimeConfig
-from regime.serving.cache import contexts
+from regime.serving.ahead import contexts
 from regime.window import BarInput, BarWindow, RingBuffer
 from tests.regime.streams import HOUR_NS, HOUR_S, ScriptedForecaster, bars, detector, shifted
 

@@ -1,0 +1,98 @@
+"""The model side of a run: which engine answers, what the forecast store knows, and whether a process is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from regime.config import RegimeConfig
+from regime.model.checkpoint import find_checkpoint
+from regime.model.engines import EngineChoice, choose_engine
+from regime.serving.ahead import AheadForecasts, forecast_ahead, missing_windows
+from regime.serving.client import ModelClient
+from regime.serving.store import ForecastStore, StoreKey, default_root
+from regime.window import BarInput
+from sage.config import BacktestConfig
+from sage.progress import Progress
+
+
+class RunModel:
+    """The model of one run.
+
+    Its process is started when the first forecast is missing: a run whose forecasts are all kept needs none.
+    ``notes`` collects what people should know: a slower engine, a store found damaged or not writable.
+    """
+
+    def __init__(self, config: BacktestConfig, client: ModelClient, choice: EngineChoice) -> None:
+        self.client = client
+        self.engine_name = choice.name
+        self.notes: list[str] = [choice.note] if choice.note else []
+        self.known = AheadForecasts(client.checkpoint_id, None)
+        self.total = 0
+        self._config = config
+        self._store: ForecastStore | None = None
+        if config.model.store and not runs_online(config):
+            self._open_store()
+        if not len(self.known):
+            # Sure to be needed: let it load while the bars are read.
+            client.launch()
+
+    @classmethod
+    def open(cls, config: BacktestConfig, stack: ExitStack) -> RunModel:
+        """Find the checkpoint and its engine. Raises ModelUnavailable if there is none."""
+        checkpoint = find_checkpoint(config.model.name)
+        choice = choose_engine(config.serving.engine)
+        serving = dataclasses.replace(config.serving, hang_limit_s=config.regime.hang_limit_s)
+        client = stack.enter_context(ModelClient(checkpoint, serving))
+        return cls(config, client, choice)
+
+    def start(self, show: Progress) -> None:
+        """Start the model process and wait for it. Raises ModelUnavailable if it cannot."""
+        show.stage("starting the model process", 1)
+        self.client.start()
+        if self.client.engine != self.engine_name:
+            # What the weights turned out to be decides; forecasts of another engine are not theirs.
+            self.engine_name = self.client.engine
+            self.notes = [self.client.engine_note]
+            if self._store is not None:
+                self._open_store()
+        show.advance(1)
+
+    def count_missing(self, bars: Sequence[BarInput], regime: RegimeConfig, bar_seconds: int) -> int:
+        """How many of the forecasts that these bars need are not known."""
+        missing, self.total = missing_windows(bars, regime, bar_seconds, self.known)
+        return missing
+
+    def forecast_ahead(self, bars: Sequence[BarInput], regime: RegimeConfig, bar_seconds: int, show: Progress) -> None:
+        """Make the forecasts that are missing, and keep them."""
+        show.stage("forecasting ahead", self.total)
+        forecast_ahead(bars, regime, bar_seconds, self.client, self.known, show.advance)
+
+    def close(self) -> None:
+        """End the process, and note what was found wrong with the store."""
+        self.client.close()
+        if self._store is not None:
+            self.notes += [f"forecast store: {line}" for line in self._store.damaged]
+        if self.known.error:
+            self.notes.append(f"forecast store: {self.known.error}")
+
+    def _open_store(self) -> None:
+        engine, regime = self._config.serving.engine, self._config.regime
+        key = StoreKey(
+            checkpoint_sha256=self.client.checkpoint.sha256,
+            engine=self.engine_name,
+            dtype=engine.dtype,
+            device=engine.device,
+            context_bars=regime.context_bars,
+            horizon_bars=regime.horizon_bars,
+        )
+        root = Path(self._config.model.store_dir).expanduser() if self._config.model.store_dir else default_root()
+        self._store = ForecastStore(root, key)
+        self.known = AheadForecasts(self.client.checkpoint_id, self._store)
+
+
+def runs_online(config: BacktestConfig) -> bool:
+    """True where the model is asked bar by bar: when told to, and whenever its speed is judged by a deadline."""
+    return config.model.online or config.regime.deadline_ms > 0
