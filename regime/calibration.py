@@ -9,10 +9,9 @@ arrive one horizon late, and only then are used.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
-
-import numpy as np
 
 from regime.config import CalibrationConfig
 from regime.errors import CannotAnswer
@@ -45,7 +44,9 @@ class ConformalCalibrator:
         self.restarts = 0
         self._pending: deque[Pending] = deque()
         self._log_width: float | None = None
-        self._known_factor: float | None = None
+        # The same errors in order of size, so that a quantile is a look and not a sort of a thousand numbers.
+        self._ordered: list[float] = []
+        self._magnitudes: list[float] = []
 
     @property
     def scores(self) -> int:
@@ -67,8 +68,7 @@ class ConformalCalibrator:
             if due.due_bar < bar:
                 continue
             error = (log_price - due.log_price - due.expected_return) / due.scale
-            self.errors.append(error)
-            self._known_factor = None
+            self._add(error)
             if due.factor is not None and self._level_is_sound:
                 missed = float(abs(error) > due.factor)
                 step = self._config.step_size * (self._config.miscoverage - missed)
@@ -92,7 +92,9 @@ class ConformalCalibrator:
             FEW_SCORES before ``min_scores`` scores have matured; CALIBRATION_CORRUPT where the state makes no sense,
         which also starts calibration over: a state that lies is worth less than none.
         """
-        if not (self._level_is_sound and bool(np.isfinite(self.errors.view()).all())):
+        errors = self.errors.view()
+        # NaN and infinity stay in a sum of squares.
+        if not (self._level_is_sound and math.isfinite(errors @ errors) and len(self._ordered) == len(errors)):
             self._start_over()
             raise CannotAnswer(Reason.CALIBRATION_CORRUPT)
         if self.scores < self._config.min_scores:
@@ -102,9 +104,8 @@ class ConformalCalibrator:
 
     def probability_up(self, expected_return: float, scale: float) -> float:
         """Share of past standardised errors under which the return would have been positive."""
-        errors = self.errors.view()
-        above = int(np.count_nonzero(errors > -expected_return / scale))
-        return (above + 0.5) / (len(errors) + 1.0)
+        above = len(self._ordered) - bisect_right(self._ordered, -expected_return / scale)
+        return (above + 0.5) / (len(self._ordered) + 1.0)
 
     def uncertainty(self, width: float) -> float:
         """The width against its own long-run geometric mean, in (0, 1): 0.5 at the mean. Moves the mean on."""
@@ -120,10 +121,23 @@ class ConformalCalibrator:
     def _level_is_sound(self) -> bool:
         return _MIN_ALPHA <= self.alpha <= _MAX_ALPHA
 
+    def _add(self, error: float) -> None:
+        """Take in a matured error; the oldest one goes when there are enough."""
+        if not math.isfinite(error):
+            return
+        if self.errors.full:
+            oldest = self.errors.oldest
+            _remove(self._ordered, oldest)
+            _remove(self._magnitudes, abs(oldest))
+        self.errors.append(error)
+        insort(self._ordered, error)
+        insort(self._magnitudes, abs(error))
+
     def _start_over(self) -> None:
         self.errors.clear()
+        self._ordered.clear()
+        self._magnitudes.clear()
         self._pending.clear()
-        self._known_factor = None
         self.alpha = self._config.miscoverage
         self.restarts += 1
 
@@ -133,8 +147,12 @@ class ConformalCalibrator:
         Where more scores would be needed for the level, the largest one stands in for infinity; the adaptive
         level makes up for it.
         """
-        if self._known_factor is None:
-            scores = np.abs(self.errors.view())
-            rank = min(math.ceil((1.0 - self.alpha) * (len(scores) + 1)), len(scores))
-            self._known_factor = float(np.partition(scores, rank - 1)[rank - 1])
-        return self._known_factor
+        count = len(self._magnitudes)
+        return self._magnitudes[min(math.ceil((1.0 - self.alpha) * (count + 1)), count) - 1]
+
+
+def _remove(ordered: list[float], value: float) -> None:
+    """Take one value out, if it is there: a state that was tampered with is found out later, not here."""
+    at = bisect_left(ordered, value)
+    if at < len(ordered) and ordered[at] == value:
+        del ordered[at]

@@ -60,14 +60,27 @@ class Forecaster(Protocol):
         """
 
 
+class KnownForecasts(Protocol):
+    """Forecasts that were made before, of the same model, context and horizon."""
+
+    @property
+    def checkpoint_id(self) -> str:
+        """Names the weights."""
+
+    def get(self, window: bytes) -> NDArray[np.float32] | None:
+        """The quantiles for a window (see :func:`window_key`), shape (horizon_bars, 9), or None."""
+
+
 @dataclass(frozen=True)
 class Forecast:
     """A forecast whose median is usable; the other quantiles may still be found wanting.
 
-    ``quantiles`` has shape (horizon_bars, 9) and holds log returns per bar.
+    ``quantiles`` has shape (horizon_bars, 9) and holds log returns per bar; ``expected_return`` is the sum of the
+    medians, the log return over the horizon.
     """
 
     quantiles: FloatArray
+    expected_return: float
 
     @classmethod
     def of(cls, answer: NDArray[np.float32], horizon_bars: int) -> Forecast:
@@ -75,14 +88,11 @@ class Forecast:
         if answer.shape != (horizon_bars, len(QUANTILE_LEVELS)):
             raise ForecastFailed(Reason.WRONG_SHAPE, f"{answer.shape}")
         quantiles = answer.astype(np.float64)
-        if not np.isfinite(quantiles[:, MEDIAN]).all():
+        expected_return = float(quantiles[:, MEDIAN].sum())
+        # NaN and infinity stay in a sum, and sums of float32 numbers do not overflow float64.
+        if not math.isfinite(expected_return):
             raise ForecastFailed(Reason.NOT_FINITE, "median")
-        return cls(quantiles)
-
-    @property
-    def expected_return(self) -> float:
-        """Sum of the medians: the log return over the horizon."""
-        return float(self.quantiles[:, MEDIAN].sum())
+        return cls(quantiles, expected_return)
 
     def scale(self, realised_volatility: float) -> float | Reason:
         """Standard deviation over the horizon, as if bars were independent, or why the quantiles are unsound.
@@ -97,12 +107,18 @@ class Forecast:
         The scale, or NOT_FINITE, CROSSED_QUANTILES or ABSURD_WIDTH.
         """
         quantiles = self.quantiles
-        if not np.isfinite(quantiles).all():
-            return Reason.NOT_FINITE
-        width = quantiles.max(axis=1) - quantiles.min(axis=1)
-        steps = quantiles[:, 1:] - quantiles[:, :-1]
-        if bool((steps.min(axis=1) < -CROSSING_TOLERANCE * width).any()):
-            return Reason.CROSSED_QUANTILES
+        if bool((quantiles[:, 1:] >= quantiles[:, :-1]).all()):
+            # In order, which NaN never is: the usual case, and the cheap one.
+            width = quantiles[:, -1] - quantiles[:, 0]
+            if not (math.isfinite(quantiles[:, 0].min()) and math.isfinite(quantiles[:, -1].max())):
+                return Reason.NOT_FINITE
+        else:
+            if not np.isfinite(quantiles).all():
+                return Reason.NOT_FINITE
+            width = quantiles.max(axis=1) - quantiles.min(axis=1)
+            steps = quantiles[:, 1:] - quantiles[:, :-1]
+            if bool((steps.min(axis=1) < -CROSSING_TOLERANCE * width).any()):
+                return Reason.CROSSED_QUANTILES
         scale = math.sqrt(float(width @ width)) / _Z90_MINUS_Z10
         per_bar = scale / math.sqrt(len(width))
         if not realised_volatility / WIDTH_RATIO_MAX < per_bar < realised_volatility * WIDTH_RATIO_MAX:

@@ -49,6 +49,16 @@ class RingBuffer:
         self._next = (self._next + 1) % self._capacity
         self._length = min(self._length + 1, self._capacity)
 
+    @property
+    def full(self) -> bool:
+        """True where the next value drives the oldest one out."""
+        return self._length == self._capacity
+
+    @property
+    def oldest(self) -> float:
+        """The value that has been here longest."""
+        return float(self._values[self._next + self._capacity - self._length])
+
     def view(self, last: int | None = None) -> FloatArray:
         """The newest ``last`` values (all when None), oldest first, without a copy."""
         length = self._length if last is None else min(last, self._length)
@@ -62,14 +72,15 @@ class RingBuffer:
 
 def rejection_of(bar: BarInput, last_ts_ns: int | None) -> str | None:
     """Why a bar cannot be used, or None. Zero volume is fine."""
-    prices = (bar.open, bar.high, bar.low, bar.close)
-    if not all(math.isfinite(price) for price in prices) or not math.isfinite(bar.volume):
+    opened, high, low, close = bar.open, bar.high, bar.low, bar.close
+    finite = math.isfinite
+    if not (finite(opened) and finite(high) and finite(low) and finite(close) and finite(bar.volume)):
         return "a value is NaN or infinite"
-    if min(prices) <= 0:
+    if opened <= 0 or high <= 0 or low <= 0 or close <= 0:
         return "a price is zero or negative"
     if bar.volume < 0:
         return "volume is negative"
-    if bar.high < max(bar.open, bar.close) or bar.low > min(bar.open, bar.close):
+    if not (low <= opened <= high and low <= close <= high):
         return "open, high, low and close are inconsistent"
     if last_ts_ns is not None and bar.ts_ns == last_ts_ns:
         return "duplicate of the bar before"
@@ -98,6 +109,7 @@ class BarWindow:
         self.usable_bars = 0
         self.restart: Reason | None = None
         self._rejects_in_a_row = 0
+        self._moves = 0
 
     def accept(self, bar: BarInput) -> str | None:
         """Take a bar in, or say why not. Afterwards ``restarted_now`` tells whether the run began with it."""
@@ -112,7 +124,7 @@ class BarWindow:
             far = bar.ts_ns - self.last_ts_ns > 366 * 86_400 * 1_000_000_000
             self._forget(Reason.CLOCK_JUMP if far else Reason.GAP)
         if self.usable_bars:
-            self.returns.append(math.log(bar.close / self.last_close))
+            self._append_return(math.log(bar.close / self.last_close))
         self.highs.append(bar.high)
         self.lows.append(bar.low)
         self.closes.append(bar.close)
@@ -134,7 +146,7 @@ class BarWindow:
     @property
     def has_variance(self) -> bool:
         """False where no price of the window moved at all."""
-        return bool((self.returns.view() != 0.0).any())
+        return self._moves > 0
 
     def shortage(self) -> Reason:
         """Why bars are short: because the run has just begun, or because of what cut the last one off."""
@@ -147,7 +159,15 @@ class BarWindow:
         context[len(context) - len(known) :] = known
         return context
 
+    def _append_return(self, value: float) -> None:
+        # Counted rather than looked up: the question is asked several times a bar, over hundreds of returns.
+        if self.returns.full and self.returns.oldest != 0.0:
+            self._moves -= 1
+        self._moves += value != 0.0
+        self.returns.append(value)
+
     def _forget(self, reason: Reason) -> None:
+        self._moves = 0
         for buffer in (self.returns, self.highs, self.lows, self.closes):
             buffer.clear()
         self.usable_bars = 0

@@ -78,11 +78,33 @@ def test_too_few_scores_are_said_to_be_so() -> None:
     assert caught.value.reason is Reason.FEW_SCORES
 
 
+def feed(calibrator: ConformalCalibrator, errors: list[float]) -> None:
+    """Let errors mature one by one: forecasts of nothing, with a scale of one, beside returns of that size."""
+    for bar, error in enumerate(errors):
+        calibrator.await_outcome(bar, 0.0, 0.0, 1.0)
+        calibrator.observe(bar + 1, error)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=30, max_size=120), st.floats(-60, 60))
+def test_the_factor_and_the_probability_are_those_of_the_last_errors_sorted_afresh(
+    errors: list[float], expected: float
+) -> None:
+    calibrator = ConformalCalibrator(CalibrationConfig(window_scores=40, min_scores=20), horizon_bars=1)
+    feed(calibrator, errors)
+    last = np.array(errors[-40:])
+    np.testing.assert_array_equal(calibrator.errors.view(), last)
+    rank = min(math.ceil((1.0 - calibrator.alpha) * (len(last) + 1)), len(last))
+    low, high = calibrator.interval(expected, 1.0)
+    assert high - expected == pytest.approx(np.sort(np.abs(last))[rank - 1])
+    assert expected - low == pytest.approx(high - expected)
+    above = int(np.count_nonzero(last > -expected))
+    assert calibrator.probability_up(expected, 1.0) == (above + 0.5) / (len(last) + 1.0)
+
+
 @given(st.lists(st.floats(-50, 50), min_size=120, max_size=300), st.floats(-1, 1), st.floats(1e-6, 10))
 def test_intervals_surround_the_forecast_and_scale_with_it(errors: list[float], expected: float, scale: float) -> None:
     calibrator = ConformalCalibrator(CalibrationConfig(), horizon_bars=1)
-    for error in errors:
-        calibrator.errors.append(error)
+    feed(calibrator, errors)
     low, high = calibrator.interval(expected, scale)
     assert low <= expected <= high
     assert math.isfinite(high - low)
