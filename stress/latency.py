@@ -1,0 +1,406 @@
+"""How long one bar takes, from bar in to signal out, through the model process, at a constant rate.
+
+The rate is open-loop: bars fall due by the clock, whether or not the last one has been answered, and a latency counts
+from the moment its bar was due. A stall is then felt by every bar that it kept waiting (wrk2 and HdrHistogram measure
+so). No forecast store is read, and the detector is one of the run's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from data.errors import OptionError
+from regime.config import RegimeConfig
+from regime.detector import Detector, DetectorState
+from regime.errors import ForecastFailed
+from regime.forecast import Context
+from regime.model.checkpoint import EMBEDDED, Checkpoint, find_checkpoint
+from regime.model.engines import EngineKind, EngineSpec
+from regime.model.random_weights import write_random_checkpoint
+from regime.model.weights import ARCHITECTURES
+from regime.serving.client import ModelClient, ServingConfig
+from regime.serving.protocol import MAX_CONTEXT_BARS, MAX_HORIZON_BARS, MAX_ROWS
+from regime.signal import Level, Signal
+from regime.window import BarInput
+from sage.progress import Progress, Silent
+from stress.load import busy_cores
+from stress.percentiles import Latencies
+from stress.stream import endless_bars
+
+SLICE_S = 5.0
+"""Engines that are compared take turns of this length."""
+
+SETTLING_BARS = 5
+"""Bars at the beginning of each turn that are answered and not counted."""
+
+OVERTIME_S = 1.0
+"""So long after its turn an engine that cannot keep up is stopped; what it left unanswered counts as it stands."""
+
+FALLBACK_BARS = 2_000
+_BATCH_REPEATS = 5
+_PROBES = 8
+_BAR_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class LatencyConfig:
+    """What to measure. ``deadline_ms`` of 0 lets every forecast take its time, and shows how long that is."""
+
+    engines: tuple[EngineKind, ...] = ("auto",)
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    model: str = EMBEDDED
+    architecture: str | None = None
+    context_bars: int = 512
+    horizon_bars: int = 16
+    rate_hz: float = 20.0
+    seconds: float = 60.0
+    slo_ms: float = 50.0
+    deadline_ms: float = 0.0
+    background: int = 0
+    batch_rows: int = 0
+    seed: int = 7
+
+
+@dataclass
+class EngineLatency:
+    """What was measured of one engine.
+
+    ``latency`` counts from when a bar was due, ``model_call`` is the forecast alone. ``samples`` holds (seconds into
+    the run, latency in ms) for the picture. ``unanswered`` bars were due and never sent, because those before them
+    took too long; they are in ``latency`` with the time that they had waited.
+    """
+
+    kind: EngineKind
+    name: str = ""
+    note: str = ""
+    latency: Latencies = field(default_factory=Latencies)
+    model_call: Latencies = field(default_factory=Latencies)
+    levels: Counter[Level] = field(default_factory=Counter)
+    samples: list[tuple[float, float]] = field(default_factory=list)
+    unanswered: int = 0
+    missed: int = 0
+    busy_s: float = 0.0
+    measured_s: float = 0.0
+    model_cpu_s: float = 0.0
+    trading_cpu_s: float = 0.0
+    model_rss_bytes: int = 0
+    trading_rss_bytes: int = 0
+    batch_s: list[float] = field(default_factory=list)
+
+    @property
+    def achieved_rate_hz(self) -> float:
+        """Answers per second of the time in which they were due or awaited."""
+        return (len(self.latency) - self.unanswered) / self.measured_s if self.measured_s else 0.0
+
+
+@dataclass
+class LatencyReport:
+    """A whole measurement; ``checkpoint`` names the weights that were run."""
+
+    config: LatencyConfig
+    checkpoint: Checkpoint
+    engines: list[EngineLatency]
+    fallback: dict[Level, Latencies]
+    largest_difference_sd: float | None = None
+
+    @property
+    def judged(self) -> EngineLatency:
+        """The engine whose p99 decides: the first; the stock one is there to be compared with."""
+        return self.engines[0]
+
+    @property
+    def verdict(self) -> str:
+        """``met``, ``missed`` or, where the run was too short for a p99, ``undecided``."""
+        p99 = self.judged.latency.at(99.0)
+        if p99 is None:
+            return "undecided"
+        return "met" if p99 <= self.config.slo_ms else "missed"
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times longer the stock engine's median model call takes, if both were measured."""
+        ours, stock = self.judged.model_call.at(50.0), self._stock.model_call.at(50.0) if self._stock else None
+        return stock / ours if ours and stock else None
+
+    @property
+    def batch_ratio(self) -> float | None:
+        """The same for batches."""
+        if self._stock is None or not self._stock.batch_s:
+            return None
+        return float(np.median(self._stock.batch_s) / np.median(self.judged.batch_s))
+
+    @property
+    def _stock(self) -> EngineLatency | None:
+        return self.engines[1] if len(self.engines) > 1 else None
+
+
+def measure(config: LatencyConfig, progress: Progress | None = None) -> LatencyReport:
+    """Measure the latency of one or more engines, in turns.
+
+    Raises
+    ------
+    OptionError
+        If the options make no sense.
+    ModelUnavailable
+        If an engine cannot run the model.
+    """
+    check(config)
+    show = progress or Silent()
+    with ExitStack() as stack:
+        checkpoint = _checkpoint(config, stack)
+        results = [EngineLatency(kind) for kind in config.engines]
+        show.stage("starting the model", len(results))
+        clients = [_started(checkpoint, config, kind, stack) for kind in config.engines]
+        for result, client in zip(results, clients, strict=True):
+            result.name, result.note = client.engine, client.engine_note
+        show.advance(len(results))
+        state, bars = _warmed_up(checkpoint, config, clients, show, stack)
+        report = LatencyReport(config, checkpoint, results, {})
+        stack.enter_context(busy_cores(config.background))
+        _take_turns(config, results, clients, state, bars, show)
+        report.fallback = _fallback_levels(config, state, bars, show)
+        if config.batch_rows:
+            _batches(config, results, clients, show)
+        if len(clients) > 1:
+            report.largest_difference_sd = _largest_difference(config, clients)
+        return report
+
+
+def check(config: LatencyConfig) -> None:
+    """Refuse what cannot be measured. Raises OptionError naming the option."""
+    finite = (config.rate_hz, config.seconds, config.slo_ms, config.deadline_ms)
+    checks = (
+        (bool(np.isfinite(finite).all()), "--rate, --seconds, --slo-ms and --deadline-ms must be finite"),
+        (0 < config.rate_hz <= 10_000, "--rate must lie between 0 and 10000 bars a second"),
+        (config.seconds > 0, "--seconds must be positive"),
+        (config.rate_hz * config.seconds >= 1, "--rate times --seconds must make one bar at least"),
+        (config.slo_ms > 0, "--slo-ms must be positive"),
+        (config.deadline_ms == 0 or config.deadline_ms > RegimeConfig().reserve_ms,
+         f"--deadline-ms must exceed the reserve of {RegimeConfig().reserve_ms:g} ms, or be 0 for none"),
+        (RegimeConfig().model_min_bars <= config.context_bars <= MAX_CONTEXT_BARS,
+         f"--context must lie between {RegimeConfig().model_min_bars} and {MAX_CONTEXT_BARS} bars"),
+        (1 <= config.horizon_bars <= MAX_HORIZON_BARS, f"--horizon must lie between 1 and {MAX_HORIZON_BARS} bars"),
+        (0 <= config.background <= 1024, "--background must lie between 0 and 1024 processes"),
+        (0 <= config.batch_rows <= MAX_ROWS, f"--batch must lie between 0 and {MAX_ROWS} windows"),
+        (config.engine.threads >= 1, "--threads must be 1 or more"),
+        (config.seed >= 0, "--seed must not be negative"),
+        (config.architecture is None or config.architecture in ARCHITECTURES,
+         f"--architecture {config.architecture}: must be one of {', '.join(sorted(ARCHITECTURES))}"),
+        (config.architecture is None or config.model == EMBEDDED, "--model and --architecture exclude each other"),
+    )  # fmt: skip
+    for holds, message in checks:
+        if not holds:
+            raise OptionError(message)
+
+
+def _checkpoint(config: LatencyConfig, stack: ExitStack) -> Checkpoint:
+    if config.architecture is None:
+        return find_checkpoint(config.model)
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sage-random-")))
+    found = find_checkpoint(
+        str(write_random_checkpoint(ARCHITECTURES[config.architecture], config.seed, directory / config.architecture))
+    )
+    return dataclasses.replace(found, name=f"{config.architecture}, random weights of seed {config.seed}")
+
+
+def _started(checkpoint: Checkpoint, config: LatencyConfig, kind: EngineKind, stack: ExitStack) -> ModelClient:
+    serving = ServingConfig(engine=dataclasses.replace(config.engine, kind=kind))
+    client = stack.enter_context(ModelClient(checkpoint, serving))
+    client.start()
+    return client
+
+
+def _regime(config: LatencyConfig, level: Level | None = None) -> RegimeConfig:
+    return RegimeConfig(
+        context_bars=config.context_bars,
+        horizon_bars=config.horizon_bars,
+        deadline_ms=config.deadline_ms,
+        pinned_level=level,
+    )
+
+
+def _detector(
+    config: LatencyConfig, client: ModelClient | None, state: DetectorState | None, level: Level | None = None
+) -> Detector:
+    detector = Detector(_regime(config, level), "BENCH.SIM", _BAR_SECONDS, client)
+    if state is not None:
+        detector.restore(state)
+    return detector
+
+
+def _warmed_up(
+    checkpoint: Checkpoint, config: LatencyConfig, clients: list[ModelClient], show: Progress, stack: ExitStack
+) -> tuple[DetectorState, list[BarInput]]:
+    """A detector's state with a full window and enough scores for level FULL, and the bars that follow it."""
+    stream = endless_bars(config.seed, _BAR_SECONDS)
+    regime = _regime(config)
+    # The window fills without the model; scores need forecasts, and a horizon to mature.
+    filling = _detector(dataclasses.replace(config, deadline_ms=0.0), None, None, Level.SMART)
+    for _ in range(config.context_bars + 1):
+        filling.step(next(stream))
+    scoring_bars = regime.calibration.min_scores + config.horizon_bars + 1
+    show.stage("warming up", scoring_bars)
+    # The stock engine would take minutes: calibration is the detector's, whoever forecast for it.
+    client = clients[0] if config.engines[0] != "stock" else _started(checkpoint, config, "auto", stack)
+    scoring = _detector(dataclasses.replace(config, deadline_ms=0.0), client, filling.snapshot())
+    for _ in range(scoring_bars):
+        scoring.step(next(stream))
+        show.advance(1)
+    needed = round(config.seconds * config.rate_hz) + FALLBACK_BARS
+    needed += SETTLING_BARS * (int(config.seconds / SLICE_S) + 2)
+    return scoring.snapshot(), [next(stream) for _ in range(needed)]
+
+
+def _take_turns(
+    config: LatencyConfig,
+    results: list[EngineLatency],
+    clients: list[ModelClient],
+    state: DetectorState,
+    bars: list[BarInput],
+    show: Progress,
+) -> None:
+    """Let each engine answer at the given rate for the given time; more than one take turns."""
+    turns = max(1, round(config.seconds / SLICE_S)) if len(results) > 1 else 1
+    detectors = [_detector(config, client, state) for client in clients]
+    streams = [iter(bars) for _ in results]
+    show.stage("measuring", round(config.seconds * len(results)))
+    began = time.perf_counter()
+    for _ in range(turns):
+        for result, client, detector, stream in zip(results, clients, detectors, streams, strict=True):
+            turn = _Turn(config, result, detector, stream, began)
+            before = _cpu_seconds(client.pid)
+            turn.run(config.seconds / turns, show)
+            after = _cpu_seconds(client.pid)
+            result.model_cpu_s += after[0] - before[0]
+            result.trading_cpu_s += after[1] - before[1]
+            result.model_rss_bytes = max(result.model_rss_bytes, _rss_bytes(client.pid))
+            result.trading_rss_bytes = max(result.trading_rss_bytes, _rss_bytes(os.getpid()))
+
+
+@dataclass
+class _Turn:
+    config: LatencyConfig
+    result: EngineLatency
+    detector: Detector
+    bars: Iterator[BarInput]
+    began: float
+
+    def run(self, seconds: float, show: Progress) -> None:
+        """Send bars when they are due, and count from when they were."""
+        period = 1.0 / self.config.rate_hz
+        count = max(1, round(seconds * self.config.rate_hz))
+        for _ in range(SETTLING_BARS):
+            self.detector.step(next(self.bars))
+        start = time.perf_counter() + period
+        end = start + count * period
+        shown = time.perf_counter()
+        for bar in range(count):
+            due = start + bar * period
+            now = time.perf_counter()
+            if now > end + OVERTIME_S:
+                self._give_up([now - (start + late * period) for late in range(bar, count)])
+                break
+            if due > now:
+                time.sleep(due - now)
+            self._answer(due)
+            now = time.perf_counter()
+            if now - shown >= 1.0:
+                p50 = self.result.latency.at(50.0)
+                show.advance(round(now - shown), f"{self.result.kind}: p50 {p50:.1f} ms" if p50 is not None else "")
+                shown = now
+        finished = time.perf_counter()
+        self.result.measured_s += finished - start
+        show.advance(round(finished - shown))
+
+    def _answer(self, due: float) -> None:
+        result = self.result
+        answer = self.detector.step(next(self.bars))
+        latency = time.perf_counter() - due
+        result.latency.record(latency)
+        result.missed += 1e3 * latency > self.config.slo_ms
+        result.samples.append((due - self.began, 1e3 * latency))
+        result.levels[answer.level if isinstance(answer, Signal) else Level.EMERGENCY] += 1
+        timing = self.detector.last_timing
+        if timing.source == "model" and not self.detector.failures:
+            result.model_call.record(timing.model_ms / 1e3)
+
+    def _give_up(self, waited_s: list[float]) -> None:
+        for waited in waited_s:
+            self.result.latency.record(waited)
+        self.result.unanswered += len(waited_s)
+        self.result.missed += sum(1e3 * waited > self.config.slo_ms for waited in waited_s)
+
+
+def _fallback_levels(
+    config: LatencyConfig, state: DetectorState, bars: list[BarInput], show: Progress
+) -> dict[Level, Latencies]:
+    """How long the levels take that ask no model, one bar after the other."""
+    levels = [level for level in Level if level > Level.BASIC]
+    show.stage("fallback levels", len(levels))
+    found = {}
+    for level in levels:
+        detector = _detector(config, None, state, level)
+        latencies = found[level] = Latencies()
+        for bar in bars[:FALLBACK_BARS]:
+            started = time.perf_counter()
+            detector.step(bar)
+            latencies.record(time.perf_counter() - started)
+        show.advance(1)
+    return found
+
+
+def _batches(config: LatencyConfig, results: list[EngineLatency], clients: list[ModelClient], show: Progress) -> None:
+    """Time whole batches of windows, in turns; the first one of each is not counted."""
+    batch = _windows(config, config.batch_rows)
+    show.stage(f"batches of {config.batch_rows}", _BATCH_REPEATS * len(results))
+    for repeat in range(_BATCH_REPEATS + 1):
+        for result, client in zip(results, clients, strict=True):
+            started = time.perf_counter()
+            client.forecast(batch, config.horizon_bars, ServingConfig().start_timeout_s)
+            if repeat:
+                result.batch_s.append(time.perf_counter() - started)
+                show.advance(1)
+
+
+def _largest_difference(config: LatencyConfig, clients: list[ModelClient]) -> float | None:
+    """Between the two engines' quantiles of the same windows, in standard deviations of the window."""
+    probes = _windows(config, _PROBES)
+    try:
+        ours, other = (client.forecast(probes, config.horizon_bars, 60.0) for client in clients[:2])
+    except ForecastFailed:
+        return None
+    spread = probes.std(axis=1)[:, None, None]
+    return float(np.max(np.abs(ours - other) / spread))
+
+
+def _windows(config: LatencyConfig, rows: int) -> Context:
+    rng = np.random.default_rng(config.seed)
+    return (0.01 * rng.standard_t(5, size=(rows, config.context_bars))).astype(np.float32)
+
+
+def _cpu_seconds(pid: int | None) -> tuple[float, float]:
+    """CPU time used so far by the model process and by this one."""
+    own = time.process_time()
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0, own
+    return times.user + times.system, own
+
+
+def _rss_bytes(pid: int | None) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0

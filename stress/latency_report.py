@@ -1,0 +1,143 @@
+"""A latency measurement for machines and for people: one JSON document, one HTML page."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from regime.signal import Level
+from stress.latency import EngineLatency, LatencyReport
+from stress.percentiles import answers_needed
+
+_COLOURS = ("#2456a6", "#e0a63a")
+_INK, _GRID, _LIMIT = "#1d2733", "#e8ebef", "#c8473c"
+_MAX_POINTS = 5_000
+
+
+def as_document(report: LatencyReport) -> dict[str, object]:
+    """The report for JSON: latencies in milliseconds, None where there were too few answers to tell."""
+    config = report.config
+    return {
+        "verdict": report.verdict,
+        "slo_ms": config.slo_ms,
+        "ratio": report.ratio,
+        "model": report.checkpoint.name,
+        "checkpoint": report.checkpoint.id,
+        "context_bars": config.context_bars,
+        "horizon_bars": config.horizon_bars,
+        "rate_hz": config.rate_hz,
+        "seconds": config.seconds,
+        "deadline_ms": config.deadline_ms,
+        "background": config.background,
+        "cores": os.cpu_count(),
+        "source": "model",
+        "engines": [_engine_document(engine) for engine in report.engines],
+        "fallback_ms": {
+            level.name: latencies.summary() | {"answers": len(latencies)}
+            for level, latencies in report.fallback.items()
+        },
+        "batch": {
+            "rows": config.batch_rows,
+            "ratio": report.batch_ratio,
+            "seconds": {engine.name: float(np.median(engine.batch_s)) for engine in report.engines},
+        }
+        if config.batch_rows
+        else None,
+        "largest_difference_sd": report.largest_difference_sd,
+        "p99_needs_answers": answers_needed(99.0),
+    }
+
+
+def _engine_document(engine: EngineLatency) -> dict[str, object]:
+    measured = engine.measured_s or 1.0
+    return {
+        "engine": engine.name,
+        "note": engine.note,
+        "latency_ms": engine.latency.summary(),
+        "model_call_ms": engine.model_call.summary(),
+        "answers": len(engine.latency) - engine.unanswered,
+        "unanswered": engine.unanswered,
+        "missed_deadlines": engine.missed,
+        "achieved_rate_hz": engine.achieved_rate_hz,
+        "levels": {level.name: engine.levels[level] for level in Level if engine.levels[level]},
+        "cpu_percent": {"model": 100 * engine.model_cpu_s / measured, "trading": 100 * engine.trading_cpu_s / measured},
+        "rss_mb": {"model": engine.model_rss_bytes / 1e6, "trading": engine.trading_rss_bytes / 1e6},
+    }
+
+
+def as_html(report: LatencyReport) -> str:
+    """The report as one HTML page that needs nothing else."""
+    document = as_document(report)
+    template = jinja2.Environment(autoescape=True).from_string(
+        Path(__file__).with_name("latency.html.j2").read_text(encoding="utf-8")
+    )
+    return template.render(
+        plotly=get_plotlyjs(),
+        report=document,
+        charts=[_curve(report).to_json(), _over_time(report).to_json()],
+    )
+
+
+def _curve(report: LatencyReport) -> go.Figure:
+    """Latency by percentile, the far end drawn out, as HdrHistogram plots it."""
+    figure = go.Figure()
+    for engine, colour in zip(report.engines, _COLOURS, strict=False):
+        percentiles, latencies = engine.latency.curve()
+        beyond = [1.0 / (1.0 - percentile / 100.0) for percentile in percentiles]
+        figure.add_scatter(
+            x=beyond,
+            y=latencies,
+            name=engine.name,
+            line={"color": colour, "shape": "hv"},
+            customdata=percentiles,
+            hovertemplate="p%{customdata:.3f}: %{y:.2f} ms<extra></extra>",
+        )
+    figure.update_xaxes(
+        type="log", title="percentile", tickvals=[1, 2, 10, 100, 1000, 10_000, 100_000],
+        ticktext=["0", "p50", "p90", "p99", "p99.9", "p99.99", "p99.999"],
+    )  # fmt: skip
+    return _styled(figure, report)
+
+
+def _over_time(report: LatencyReport) -> go.Figure:
+    """Every answer when it was due: a stall shows as a ramp."""
+    figure = go.Figure()
+    for engine, colour in zip(report.engines, _COLOURS, strict=False):
+        every = max(1, len(engine.samples) // _MAX_POINTS)
+        # Thinned by the slowest of each stretch, so that no spike is lost.
+        kept = [max(engine.samples[at : at + every], key=lambda s: s[1]) for at in range(0, len(engine.samples), every)]
+        figure.add_scatter(
+            x=[sample[0] for sample in kept],
+            y=[sample[1] for sample in kept],
+            name=engine.name,
+            mode="markers",
+            marker={"color": colour, "size": 4, "opacity": 0.6},
+            hovertemplate="%{x:.1f} s: %{y:.2f} ms<extra></extra>",
+        )
+    figure.update_xaxes(title="seconds into the run")
+    return _styled(figure, report)
+
+
+def _styled(figure: go.Figure, report: LatencyReport) -> go.Figure:
+    highest = max((engine.latency.summary()["max"] or 0.0 for engine in report.engines), default=0.0)
+    # Linear where one look should do; logarithmic where engines lie far apart.
+    logarithmic = highest > 8 * report.config.slo_ms
+    figure.add_hline(y=report.config.slo_ms, line={"color": _LIMIT, "dash": "dash"},
+                     annotation_text=f"{report.config.slo_ms:g} ms", annotation_font_color=_LIMIT)  # fmt: skip
+    figure.update_yaxes(
+        title="ms from when the bar was due",
+        type="log" if logarithmic else "linear",
+        rangemode="tozero" if not logarithmic else "normal",
+        gridcolor=_GRID,
+    )
+    figure.update_xaxes(gridcolor=_GRID)
+    figure.update_layout(
+        template="none", height=360, margin={"l": 60, "r": 20, "t": 20, "b": 50}, font={"color": _INK, "size": 12},
+        legend={"orientation": "h", "y": 1.12}, showlegend=True, paper_bgcolor="#fff",
+    )  # fmt: skip
+    return figure
