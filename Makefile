@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench train clean
+.PHONY: help setup backtest test test-long check format lint types bench bench-latency train clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,11 @@ check: lint types test  ## Format, lint, types, import direction and tests
 
 bench: setup  ## Measure the backtest's speed beside a bare NautilusTrader run
 	$(BIN)/python -m stress.bench
+
+bench-latency: setup  ## Measure the 35 M architecture beside tirex-ts: cores free, one busy, long context (5 minutes)
+	$(BIN)/sage bench-latency --architecture tirex-35m --engine both --batch 64
+	$(BIN)/sage bench-latency --architecture tirex-35m --background 1
+	$(BIN)/sage bench-latency --architecture tirex-35m --engine both --context 2048 --seconds 20 || test $$? -eq 5
 
 train: setup  ## Train the compact checkpoint again into build/checkpoint (about 25 minutes)
 	$(BIN)/python -m regime.model.training --out build/checkpoint

@@ -62,7 +62,7 @@ def backtest(
     Without options it runs on a simulated regime-switching market. The run directory holds the report, all tables
     and everything it takes to run it again.
     """
-    with errors_as_exit_codes():
+    with errors_as_exit_codes(without_model="To run without a model: --allow-degraded"):
         from cli import render
         from sage import rundir
         from sage.backtest import run_backtest

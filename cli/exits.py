@@ -12,7 +12,7 @@ from enum import IntEnum
 import typer
 
 from data.errors import DataError, OptionError
-from regime.errors import ModelUnavailable
+from regime.errors import ModelUnavailable, StoreError
 
 
 class ExitCode(IntEnum):
@@ -29,8 +29,11 @@ class ExitCode(IntEnum):
 
 
 @contextmanager
-def errors_as_exit_codes() -> Iterator[None]:
-    """Turn what a command raises into one message on stderr and an exit code."""
+def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
+    """Turn what a command raises into one message on stderr and an exit code.
+
+    ``without_model`` is the command's advice where there is no model.
+    """
     try:
         yield
         sys.stdout.flush()
@@ -42,11 +45,13 @@ def errors_as_exit_codes() -> Iterator[None]:
     except DataError as error:
         _leave(ExitCode.BAD_DATA, error)
     except ModelUnavailable as error:
-        _leave(ExitCode.MODEL_UNAVAILABLE, f"{error}. To run without a model: --allow-degraded")
+        _leave(ExitCode.MODEL_UNAVAILABLE, f"{error}. {without_model}" if without_model else error)
     except KeyboardInterrupt:
-        _leave(ExitCode.INTERRUPTED, "interrupted; nothing was written")
+        _leave(ExitCode.INTERRUPTED, "interrupted; no result was written")
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
+    except StoreError as error:
+        _leave(ExitCode.INTERNAL, error)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _leave(ExitCode.INTERNAL, f"{place}{error.strerror or error}; nothing was written")

@@ -1,6 +1,7 @@
 """What can go wrong on the model side.
 
 ModelUnavailable     there is no usable model: exit code 4
+StoreError           forecasts cannot be kept: exit code 6, or a note where the run can do without
 ForecastFailed       this one forecast was not answered; the fallback chain takes over
 CannotAnswer         this level has not what it needs for this bar; the next one is asked
 """
@@ -12,6 +13,10 @@ from regime.signal import Reason
 
 class ModelUnavailable(Exception):
     """No usable model: checkpoint missing, damaged or of another architecture, or its process does not start."""
+
+
+class StoreError(OSError):
+    """A forecast store that cannot be written or kept. The message says where, why and what to do."""
 
 
 class ForecastFailed(Exception):

@@ -5,6 +5,7 @@ The name of an engine is part of the forecast store's key: other digits, other n
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol, get_args
@@ -82,9 +83,11 @@ def choose_engine(spec: EngineSpec, architecture: Architecture | None = None) ->
         raise ModelUnavailable(f"engine {spec.kind!r}: unknown; one of {', '.join(ENGINE_KINDS)}")
     if spec.kind == "stock":
         return EngineChoice("stock", f"stock-tirex-ts-{_version('tirex-ts')}")
-    if spec.kind == "torch" or spec.device == "cuda":
+    if spec.kind == "torch" or spec.device == "cuda" or spec.dtype != "float32":
         if spec.kind == "native":
-            raise ModelUnavailable("engine 'native' runs on the CPU only; for a GPU: --engine torch --device cuda")
+            raise ModelUnavailable(
+                f"engine 'native' runs in float32 on the CPU only; for {spec.dtype} on {spec.device}: engine 'torch'"
+            )
         return EngineChoice("torch", f"torch-{_version('torch')}")
     try:
         unsuited = why_unsuited(architecture) if architecture is not None else ""
@@ -112,7 +115,11 @@ def load_engine(weights: Weights, spec: EngineSpec) -> tuple[Engine, EngineChoic
             return StockEngine(weights), choice
         from regime.model.portable import TorchEngine
 
-        return TorchEngine(weights, spec.device, spec.dtype), choice
+        engine = TorchEngine(weights, spec.device, spec.dtype)
+        if engine.error_sd:
+            said = f"{spec.dtype} products: up to {engine.error_sd:.1e} standard deviations from float32 on probes"
+            choice = dataclasses.replace(choice, note=f"{choice.note}; {said}" if choice.note else said)
+        return engine, choice
     except ImportError as error:
         raise ModelUnavailable(f"engine {choice.kind!r}: {error}") from error
 

@@ -38,10 +38,6 @@ TEMPORARY_PREFIX = ".tmp-"
 WINDOW_BYTES = 16
 
 
-class StoreError(OSError):
-    """A forecast store that cannot be written or kept. The message says where, why and what to do."""
-
-
 class DamagedPart(Exception):
     """A file that is not what a part of this store should be; the message says in what."""
 

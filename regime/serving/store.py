@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from regime.errors import StoreError
 from regime.serving.memory import CacheConfig, ForecastCache
 from regime.serving.parts import (
     KEY_FILE,
@@ -24,7 +25,6 @@ from regime.serving.parts import (
     WINDOW_BYTES,
     DamagedPart,
     PartFile,
-    StoreError,
     StoreKey,
     locked,
     part_files,
@@ -35,7 +35,7 @@ from regime.serving.parts import (
     write_part,
 )
 
-__all__ = ["ForecastStore", "StoreError", "StoreKey", "default_root"]
+__all__ = ["ForecastStore", "StoreKey", "default_root"]
 
 _ROW_BITS = 32
 _ROW_MASK = (1 << _ROW_BITS) - 1

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from regime.errors import StoreError
 from regime.serving.merging import merge, small_parts
 from regime.serving.parts import (
     DAMAGED,
@@ -20,7 +21,6 @@ from regime.serving.parts import (
     USED_FILE,
     DamagedPart,
     PartFile,
-    StoreError,
     StoreKey,
     count_rows,
     locked,

@@ -76,7 +76,8 @@ def process(code: str, *arguments: object) -> subprocess.Popen[str]:
     head = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from regime.serving.store import ForecastStore, StoreError\n"
+        "from regime.errors import StoreError\n"
+        "from regime.serving.store import ForecastStore\n"
         "from regime.serving.storekeeping import prune\n"
         "from tests.regime.stores import *\n"
         "arguments = sys.argv[1:]\n"

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from regime.serving.store import ForecastStore, StoreError, StoreKey
+from regime.errors import StoreError
+from regime.serving.store import ForecastStore, StoreKey
 from tests.regime.stores import (
     KEY,
     OTHER_KEY,

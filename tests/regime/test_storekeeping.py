@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regime.errors import StoreError
 from regime.serving.merging import MERGED_ROWS
 from regime.serving.parts import StoreKey
-from regime.serving.store import ForecastStore, StoreError
+from regime.serving.store import ForecastStore
 from regime.serving.storekeeping import prune, store_info
 from tests.regime.stores import (
     KEY,

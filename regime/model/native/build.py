@@ -18,7 +18,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parent / "forward.c"
 
-_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
+_FLAGS = ("-O3", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
 _COMPILE_TIMEOUT_S = 300.0
 
 
@@ -43,8 +43,8 @@ def library() -> Library:
     NoNativeEngine
         If there is no compiler, or it fails.
     """
-    compiler = _compiler()
-    build_id = _build_id(compiler)
+    compiler, flags = _compiler(), (*_FLAGS, f"-march={instruction_set()}")
+    build_id = _build_id(compiler, flags)
     name = f"forward-{build_id}.so"
     for directory in (cache_directory(), Path(tempfile.gettempdir()) / f"sage-native-{os.getuid()}"):
         try:
@@ -53,7 +53,7 @@ def library() -> Library:
             if directory.stat().st_uid != os.getuid():
                 continue
             if not (directory / name).exists():
-                _compile(compiler, directory / name)
+                _compile(compiler, flags, directory / name)
         except OSError:
             continue
         return Library(directory / name, build_id)
@@ -66,6 +66,14 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "sage" / "native"
 
 
+def instruction_set() -> str:
+    """What to compile for: ``$SAGE_MARCH``, any name that the compiler's ``-march`` knows, else this processor.
+
+    Machines that are to agree to the bit need one in common, such as ``x86-64-v3``.
+    """
+    return os.environ.get("SAGE_MARCH") or "native"
+
+
 def _compiler() -> str:
     wanted = os.environ.get("CC")
     for candidate in (wanted,) if wanted else ("cc", "gcc", "clang"):
@@ -75,13 +83,14 @@ def _compiler() -> str:
     raise NoNativeEngine(f"no C compiler found ({'CC=' + wanted if wanted else 'cc, gcc or clang'})")
 
 
-def _build_id(compiler: str) -> str:
+def _build_id(compiler: str, flags: tuple[str, ...]) -> str:
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise NoNativeEngine(f"{compiler} does not run: {error}") from error
     digest = hashlib.sha256(SOURCE.read_bytes())
-    for part in (version, " ".join(_FLAGS).encode(), _processor().encode()):
+    processor = _processor() if instruction_set() == "native" else platform.machine()
+    for part in (version, " ".join(flags).encode(), processor.encode()):
         digest.update(b"\0" + part)
     return digest.hexdigest()[:8]
 
@@ -95,12 +104,12 @@ def _processor() -> str:
     return next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.machine())
 
 
-def _compile(compiler: str, target: Path) -> None:
+def _compile(compiler: str, flags: tuple[str, ...], target: Path) -> None:
     handle, unfinished = tempfile.mkstemp(dir=target.parent, suffix=".so.part")
     os.close(handle)
     try:
         done = subprocess.run(
-            [compiler, *_FLAGS, "-o", unfinished, str(SOURCE), "-lm"],
+            [compiler, *flags, "-o", unfinished, str(SOURCE), "-lm"],
             capture_output=True,
             text=True,
             check=False,

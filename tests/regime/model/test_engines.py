@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -189,6 +191,20 @@ def test_a_gpu_that_is_not_there_is_missed_with_a_message() -> None:
 
 
 @pytest.mark.torch
+def test_bfloat16_says_how_far_it_is_from_float32() -> None:
+    rounded, choice = load_engine(_WEIGHTS["compact"], EngineSpec(dtype="bfloat16"))
+    assert choice.kind == "torch"
+    asked = contexts(4, 512)
+    off = deviations_off(rounded.forecast(asked, HORIZON), oracle_forecast(_WEIGHTS["compact"], asked, HORIZON), asked)
+    assert 1e-4 < off < 0.1
+    said = re.search(r"up to (\S+) standard deviations from float32", choice.note)
+    assert said is not None
+    assert 1e-4 < float(said[1]) < 0.1
+    with pytest.raises(ModelUnavailable, match="in float32 on the CPU only"):
+        choose_engine(EngineSpec(kind="native", dtype="bfloat16"))
+
+
+@pytest.mark.torch
 def test_sizes_that_fit_no_tile_are_left_to_torch_and_answered_right() -> None:
     odd = Architecture(width=24, heads=2, blocks=2, patch_bars=8, hidden=20, up=64, context_bars=64)
     weights = Weights(odd, random_weights(odd, seed=1), odd.hyper_parameters())
@@ -232,6 +248,35 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
     insisting = chosen_in({"CC": str(compiler), "XDG_CACHE_HOME": str(tmp_path)}, kind="native")
     assert insisting.returncode == 1
     assert "--engine torch runs without it" in insisting.stderr
+
+
+FORECASTS_LIKE_FLOAT64 = """
+import sys, numpy as np
+from regime.model.engines import EngineSpec, load_engine
+from tests.regime.model import test_engines as shared
+engine, choice = load_engine(shared._WEIGHTS["tall"], EngineSpec(kind="native"))
+asked = shared.staggered(13, 700)
+exact = shared.oracle_forecast(shared._WEIGHTS["tall"], asked, 20)
+together = engine.forecast(asked, 20)
+assert (together[5:6] == engine.forecast(asked[5:6], 20)).all()
+print(choice.name, shared.deviations_off(together, exact, asked))
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86")
+@pytest.mark.parametrize(("march", "isa"), [("x86-64", "generic"), ("x86-64-v3", "avx2"), ("x86-64-v4", "avx512")])
+def test_every_instruction_set_forecasts_like_float64(tmp_path: Path, march: str, isa: str) -> None:
+    if isa != "generic" and f" {isa.replace('512', '512f')} " not in Path("/proc/cpuinfo").read_text():
+        pytest.skip(f"this processor has no {isa}")
+    environment = os.environ | {"SAGE_MARCH": march, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", FORECASTS_LIKE_FLOAT64]
+    root = Path(__file__).parents[3]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    name, off = done.stdout.split()
+    assert name.startswith(f"native-{isa}-")
+    assert float(off) < 1e-4
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
