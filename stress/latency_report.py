@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -124,15 +125,23 @@ def _over_time(report: LatencyReport) -> go.Figure:
 
 
 def _styled(figure: go.Figure, report: LatencyReport) -> go.Figure:
-    highest = max((engine.latency.summary()["max"] or 0.0 for engine in report.engines), default=0.0)
+    slo_ms = report.config.slo_ms
+    curves = [engine.latency.curve()[1] for engine in report.engines]
+    lowest = min([slo_ms, *(curve[0] for curve in curves if curve)])
+    highest = max([slo_ms, *(curve[-1] for curve in curves if curve)])
     # Linear where one look should do; logarithmic where engines lie far apart.
-    logarithmic = highest > 8 * report.config.slo_ms
-    figure.add_hline(y=report.config.slo_ms, line={"color": _LIMIT, "dash": "dash"},
-                     annotation_text=f"{report.config.slo_ms:g} ms", annotation_font_color=_LIMIT)  # fmt: skip
+    logarithmic = highest > 8 * slo_ms
+    figure.add_hline(y=slo_ms, line={"color": _LIMIT, "dash": "dash"})
+    # On a logarithmic axis plotly takes a shape's place in milliseconds, but an annotation's and a range's as powers.
+    place, ends = (math.log10, (lowest / 1.5, highest * 1.5)) if logarithmic else (float, (0.0, highest * 1.08))
+    figure.add_annotation(
+        x=1.0, xref="paper", xanchor="right", y=place(slo_ms), yanchor="bottom", showarrow=False,
+        text=f"{slo_ms:g} ms", font={"color": _LIMIT},
+    )  # fmt: skip
     figure.update_yaxes(
         title="ms from when the bar was due",
         type="log" if logarithmic else "linear",
-        rangemode="tozero" if not logarithmic else "normal",
+        range=[place(end) for end in ends],
         gridcolor=_GRID,
     )
     figure.update_xaxes(gridcolor=_GRID)
