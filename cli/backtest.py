@@ -64,9 +64,11 @@ def backtest(
     """
     with errors_as_exit_codes(without_model="To run without a model: --allow-degraded"):
         from cli import render
+        from data.errors import OptionError
         from sage import rundir
         from sage.backtest import run_backtest
         from sage.config import BacktestConfig, load_config, with_values
+        from sage.model import runs_online
 
         settings = load_config(config) if config is not None else BacktestConfig()
         settings = with_values(
@@ -87,12 +89,18 @@ def backtest(
             cash=cash,
             seed=seed,
         )
+        if settings.model.store_dir is not None and (not settings.model.store or runs_online(settings)):
+            raise OptionError(
+                "--store-dir has no use here: with --no-store, --online or --deadline-ms no store is read"
+            )
         directory = rundir.choose_directory(out, settings.data.instrument or settings.data.source)
         with render.LiveProgress() as progress:
             run = run_backtest(settings, progress)
             progress.stage("writing the report", 1)
             figures = rundir.write(run, directory)
         if as_json:
+            for note in run.notes:
+                typer.echo(f"sage: note: {note}", err=True)
             typer.echo((directory / "summary.json").read_text().rstrip())
         else:
             render.backtest_summary(figures, directory)

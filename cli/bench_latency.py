@@ -17,7 +17,7 @@ VERDICTS = {"met": ExitCode.OK, "missed": ExitCode.CHECK_FAILED, "undecided": Ex
 
 
 def bench_latency(
-    engine: Annotated[str, typer.Option(help="fast, stock or both; or native, torch.")] = "fast",
+    engine: Annotated[str, typer.Option(help="fast (or auto), stock or both; or native, torch.")] = "fast",
     model: Annotated[str | None, typer.Option(help="embedded, or the path of a checkpoint.")] = None,
     architecture: Annotated[
         str | None, typer.Option(help="tirex-35m or compact, with seeded random weights, instead of a model.")
@@ -34,7 +34,7 @@ def bench_latency(
     batch: Annotated[int, typer.Option(help="Also time batches of so many windows.")] = 0,
     threads: Annotated[int, typer.Option(help="Threads of the native engine.")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 for autocast on cuda.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 products by torch's autocast.")] = "float32",
     seed: Annotated[int, typer.Option(help="Seed of the bars and of random weights.")] = 7,
     html: Annotated[Path | None, typer.Option(help="Write a picture of the distribution to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -53,6 +53,7 @@ def bench_latency(
 
         engines: dict[str, tuple[EngineKind, ...]] = {
             "fast": ("auto",),
+            "auto": ("auto",),
             "stock": ("stock",),
             "both": ("auto", "stock"),
             "native": ("native",),
@@ -65,8 +66,10 @@ def bench_latency(
         ):
             if value not in known:
                 raise OptionError(f"{option} {value}: must be one of {', '.join(known)}")
-        if html is not None and not html.absolute().parent.is_dir():
-            raise OptionError(f"--html {html}: no such directory {html.absolute().parent}")
+        if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
+            raise OptionError(f"--html {html}: must be a file in a directory that is there")
+        if engine == "native" and (device, dtype) != ("cpu", "float32"):
+            raise OptionError(f"--engine native runs float32 on the CPU only; for {dtype} on {device}: --engine torch")
         config = LatencyConfig(
             engines=engines[engine],
             engine=EngineSpec(device=device, dtype=dtype, threads=threads),  # type: ignore[arg-type]

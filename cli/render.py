@@ -117,7 +117,8 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
         rows.append(("regime accuracy", f"direction {direction}, volatility {volatility}  (balanced)"))
     if latency["p50"] is not None:
         quantiles = f"p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f}, max {latency['max']:.2f} ms"
-        source = "no forecasts asked for" if latency["source"] == "none" else f"forecasts from the {latency['source']}"
+        sources = {"none": "no forecasts asked for", "store": "forecasts made ahead"}
+        source = sources.get(latency["source"], f"forecasts from the {latency['source']}")
         rows.append(("latency", f"{quantiles}  ({source})"))
     if figures["forecasts"] == "ahead":
         computed, reused = figures["forecasts_computed"], figures["forecasts_reused"]
@@ -142,14 +143,14 @@ def latency_summary(report: dict[str, Any], picture: Path | None) -> None:
     names = ("p50", "p90", "p99", "p99.9", "max")
     table = Table(title="[bold]SAGE latency[/bold], ms from when a bar was due", title_justify="left", box=None)
     table.add_column("", no_wrap=True)
-    for name in (*names, "model call p50", "late", "answers"):
+    for name in (*names, "model call p50", f"over {report['slo_ms']:g} ms", "answers"):
         table.add_column(name, justify="right", no_wrap=True)
 
     def told(value: float | None, digits: int = 2) -> str:
         return "–" if value is None else f"{value:,.{digits}f}"
 
     for engine in report["engines"]:
-        late = f"{engine['missed_deadlines']:,}"
+        late = f"{engine['over_slo']:,}"
         cells = [told(engine["latency_ms"][name]) for name in names] + [told(engine["model_call_ms"]["p50"]), late]
         table.add_row(engine["engine"], *cells, f"{engine['answers']:,}")
     for level, latency in report["fallback_ms"].items():
@@ -167,11 +168,20 @@ def latency_summary(report: dict[str, Any], picture: Path | None) -> None:
         rows.append(("", f"CPU: model {cpu['model']:.0f} %, trading {cpu['trading']:.0f} %; memory: model "
                          f"{rss['model']:.0f} MB, trading {rss['trading']:.0f} MB"))  # fmt: skip
         if engine["unanswered"]:
-            rows.append(("", f"too slow for this rate: {engine['unanswered']:,} bars were due and never sent"))
+            rows.append(
+                (
+                    "",
+                    f"too slow for this rate: {engine['unanswered']:,} bars were due and never sent; they count above "
+                    "with the time that they had waited",
+                )
+            )
+        if report["deadline_ms"]:
+            rows.append(("", f"{engine['missed_deadlines']:,} later than the deadline of {report['deadline_ms']:g} ms"))
         if engine["note"]:
             rows.append(("", engine["note"]))
     if report["ratio"]:
-        rows.append(("faster than stock", f"{report['ratio']:.1f} times (a single window, median model call)"))
+        calls = ", ".join(f"{name} {value:,.2f} ms" for name, value in report["single_call_ms"].items())
+        rows.append(("a single window", f"{report['ratio']:.1f} times; {calls} (model calls in turns)"))
     if report["batch"]:
         seconds = ", ".join(f"{name} {1e3 * value:,.0f} ms" for name, value in report["batch"]["seconds"].items())
         times = f"{report['batch']['ratio']:.1f} times; " if report["batch"]["ratio"] else ""

@@ -20,7 +20,11 @@ store = typer.Typer(name="store", help="The forecasts kept on disk.", no_args_is
 
 Directory = Annotated[
     Path | None,
-    typer.Option("--dir", help="The store. Default $SAGE_STORE, else sage/forecasts in $XDG_CACHE_HOME or ~/.cache."),
+    typer.Option(
+        "--dir",
+        "--store-dir",
+        help="The store. Default $SAGE_STORE, else sage/forecasts in $XDG_CACHE_HOME or ~/.cache.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -151,6 +155,7 @@ def _show_pruned(report: PruneReport) -> None:
         rows[-1] = ("size", f"{_size(report.bytes_before)}, then {_size(report.bytes_after)} or a little less")
     rows += [("was damaged", path) for path in report.damaged]
     rows += [("found damaged", line) for line in report.set_aside]
+    rows += [("not merged", line) for line in report.unmerged]
     title = "what a prune would do" if report.dry_run else "pruned"
     render.result_console().print(render.table_of(rows, f"[bold]{title}[/bold]"), highlight=False)
 

@@ -188,6 +188,7 @@ def run_backtest(
             show.stage("running without a model", 1)
         with timed("engine"):
             _trade(run, _answerer(run, model, recorded), show)
+        run.forecasts_computed += sum(timing.source == "model" for timing in run.timings)
         if isinstance(model, RunModel):
             run.model_peak_rss_bytes = model.client.resident_peak_bytes()
             model.close()

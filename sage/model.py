@@ -55,9 +55,9 @@ class RunModel:
         if self.client.engine != self.engine_name:
             # What the weights turned out to be decides; forecasts of another engine are not theirs.
             self.engine_name = self.client.engine
-            self.notes = [self.client.engine_note]
             if self._store is not None:
                 self._open_store()
+        self.notes = self.client.notes(self._config.regime.context_bars)
         show.advance(1)
 
     def count_missing(self, bars: Sequence[BarInput], regime: RegimeConfig, bar_seconds: int) -> int:

@@ -48,7 +48,7 @@ OVERTIME_S = 1.0
 """So long after its turn an engine that cannot keep up is stopped; what it left unanswered counts as it stands."""
 
 FALLBACK_BARS = 2_000
-_BATCH_REPEATS = 5
+SINGLE_REPEATS, BATCH_REPEATS = 15, 5
 _PROBES = 8
 _BAR_SECONDS = 3600
 
@@ -78,7 +78,9 @@ class EngineLatency:
 
     ``latency`` counts from when a bar was due, ``model_call`` is the forecast alone. ``samples`` holds (seconds into
     the run, latency in ms) for the picture. ``unanswered`` bars were due and never sent, because those before them
-    took too long; they are in ``latency`` with the time that they had waited.
+    took too long; they are in ``latency`` with the time that they had waited. ``over_slo`` and ``missed_deadlines``
+    count the bars that took longer than promised, and than was enforced. ``calls`` holds the seconds of model calls
+    made one after the other, by the number of windows in each.
     """
 
     kind: EngineKind
@@ -89,14 +91,20 @@ class EngineLatency:
     levels: Counter[Level] = field(default_factory=Counter)
     samples: list[tuple[float, float]] = field(default_factory=list)
     unanswered: int = 0
-    missed: int = 0
-    busy_s: float = 0.0
+    over_slo: int = 0
+    missed_deadlines: int = 0
     measured_s: float = 0.0
+    turns_s: float = 0.0
     model_cpu_s: float = 0.0
     trading_cpu_s: float = 0.0
     model_rss_bytes: int = 0
     trading_rss_bytes: int = 0
-    batch_s: list[float] = field(default_factory=list)
+    calls: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> list[str]:
+        """For people, if there is anything to say."""
+        return [self.note] if self.note else []
 
     @property
     def achieved_rate_hz(self) -> float:
@@ -129,20 +137,18 @@ class LatencyReport:
 
     @property
     def ratio(self) -> float | None:
-        """How many times longer the stock engine's median model call takes, if both were measured."""
-        ours, stock = self.judged.model_call.at(50.0), self._stock.model_call.at(50.0) if self._stock else None
-        return stock / ours if ours and stock else None
+        """How many times longer a model call of a single window takes the second engine, median by median."""
+        return self._ratio(1)
 
     @property
     def batch_ratio(self) -> float | None:
         """The same for batches."""
-        if self._stock is None or not self._stock.batch_s:
-            return None
-        return float(np.median(self._stock.batch_s) / np.median(self.judged.batch_s))
+        return self._ratio(self.config.batch_rows)
 
-    @property
-    def _stock(self) -> EngineLatency | None:
-        return self.engines[1] if len(self.engines) > 1 else None
+    def _ratio(self, rows: int) -> float | None:
+        if len(self.engines) < 2 or not all(engine.calls.get(rows) for engine in self.engines):
+            return None
+        return float(np.median(self.engines[1].calls[rows]) / np.median(self.engines[0].calls[rows]))
 
 
 def measure(config: LatencyConfig, progress: Progress | None = None) -> LatencyReport:
@@ -163,15 +169,17 @@ def measure(config: LatencyConfig, progress: Progress | None = None) -> LatencyR
         show.stage("starting the model", len(results))
         clients = [_started(checkpoint, config, kind, stack) for kind in config.engines]
         for result, client in zip(results, clients, strict=True):
-            result.name, result.note = client.engine, client.engine_note
+            result.name, result.note = client.engine, "; ".join(client.notes(config.context_bars))
         show.advance(len(results))
         state, bars = _warmed_up(checkpoint, config, clients, show, stack)
         report = LatencyReport(config, checkpoint, results, {})
         stack.enter_context(busy_cores(config.background))
         _take_turns(config, results, clients, state, bars, show)
         report.fallback = _fallback_levels(config, state, bars, show)
+        if len(clients) > 1:
+            _model_calls(config, 1, SINGLE_REPEATS, results, clients, show)
         if config.batch_rows:
-            _batches(config, results, clients, show)
+            _model_calls(config, config.batch_rows, BATCH_REPEATS, results, clients, show)
         if len(clients) > 1:
             report.largest_difference_sd = _largest_difference(config, clients)
         return report
@@ -279,9 +287,10 @@ def _take_turns(
     for _ in range(turns):
         for result, client, detector, stream in zip(results, clients, detectors, streams, strict=True):
             turn = _Turn(config, result, detector, stream, began)
-            before = _cpu_seconds(client.pid)
+            before, started = _cpu_seconds(client.pid), time.perf_counter()
             turn.run(config.seconds / turns, show)
             after = _cpu_seconds(client.pid)
+            result.turns_s += time.perf_counter() - started
             result.model_cpu_s += after[0] - before[0]
             result.trading_cpu_s += after[1] - before[1]
             result.model_rss_bytes = max(result.model_rss_bytes, _rss_bytes(client.pid))
@@ -327,8 +336,7 @@ class _Turn:
         result = self.result
         answer = self.detector.step(next(self.bars))
         latency = time.perf_counter() - due
-        result.latency.record(latency)
-        result.missed += 1e3 * latency > self.config.slo_ms
+        self._count(latency)
         result.samples.append((due - self.began, 1e3 * latency))
         result.levels[answer.level if isinstance(answer, Signal) else Level.EMERGENCY] += 1
         timing = self.detector.last_timing
@@ -337,9 +345,14 @@ class _Turn:
 
     def _give_up(self, waited_s: list[float]) -> None:
         for waited in waited_s:
-            self.result.latency.record(waited)
+            self._count(waited)
         self.result.unanswered += len(waited_s)
-        self.result.missed += sum(1e3 * waited > self.config.slo_ms for waited in waited_s)
+
+    def _count(self, latency_s: float) -> None:
+        config, result = self.config, self.result
+        result.latency.record(latency_s)
+        result.over_slo += 1e3 * latency_s > config.slo_ms
+        result.missed_deadlines += config.deadline_ms > 0 and 1e3 * latency_s > config.deadline_ms
 
 
 def _fallback_levels(
@@ -360,16 +373,23 @@ def _fallback_levels(
     return found
 
 
-def _batches(config: LatencyConfig, results: list[EngineLatency], clients: list[ModelClient], show: Progress) -> None:
-    """Time whole batches of windows, in turns; the first one of each is not counted."""
-    batch = _windows(config, config.batch_rows)
-    show.stage(f"batches of {config.batch_rows}", _BATCH_REPEATS * len(results))
-    for repeat in range(_BATCH_REPEATS + 1):
+def _model_calls(
+    config: LatencyConfig,
+    rows: int,
+    repeats: int,
+    results: list[EngineLatency],
+    clients: list[ModelClient],
+    show: Progress,
+) -> None:
+    """Time model calls alone, one after the other and the engines in turns; the first one of each is not counted."""
+    batch = _windows(config, rows)
+    show.stage(f"model calls of {rows} window{'s' if rows > 1 else ''}", repeats * len(results))
+    for repeat in range(repeats + 1):
         for result, client in zip(results, clients, strict=True):
             started = time.perf_counter()
             client.forecast(batch, config.horizon_bars, ServingConfig().start_timeout_s)
             if repeat:
-                result.batch_s.append(time.perf_counter() - started)
+                result.calls.setdefault(rows, []).append(time.perf_counter() - started)
                 show.advance(1)
 
 

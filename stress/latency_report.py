@@ -42,10 +42,13 @@ def as_document(report: LatencyReport) -> dict[str, object]:
             level.name: latencies.summary() | {"answers": len(latencies)}
             for level, latencies in report.fallback.items()
         },
+        "single_call_ms": {
+            engine.name: 1e3 * float(np.median(engine.calls[1])) for engine in report.engines if 1 in engine.calls
+        },
         "batch": {
             "rows": config.batch_rows,
             "ratio": report.batch_ratio,
-            "seconds": {engine.name: float(np.median(engine.batch_s)) for engine in report.engines},
+            "seconds": {engine.name: float(np.median(engine.calls[config.batch_rows])) for engine in report.engines},
         }
         if config.batch_rows
         else None,
@@ -55,7 +58,7 @@ def as_document(report: LatencyReport) -> dict[str, object]:
 
 
 def _engine_document(engine: EngineLatency) -> dict[str, object]:
-    measured = engine.measured_s or 1.0
+    turns_s = engine.turns_s or 1.0
     return {
         "engine": engine.name,
         "note": engine.note,
@@ -63,10 +66,11 @@ def _engine_document(engine: EngineLatency) -> dict[str, object]:
         "model_call_ms": engine.model_call.summary(),
         "answers": len(engine.latency) - engine.unanswered,
         "unanswered": engine.unanswered,
-        "missed_deadlines": engine.missed,
+        "over_slo": engine.over_slo,
+        "missed_deadlines": engine.missed_deadlines,
         "achieved_rate_hz": engine.achieved_rate_hz,
         "levels": {level.name: engine.levels[level] for level in Level if engine.levels[level]},
-        "cpu_percent": {"model": 100 * engine.model_cpu_s / measured, "trading": 100 * engine.trading_cpu_s / measured},
+        "cpu_percent": {"model": 100 * engine.model_cpu_s / turns_s, "trading": 100 * engine.trading_cpu_s / turns_s},
         "rss_mb": {"model": engine.model_rss_bytes / 1e6, "trading": engine.trading_rss_bytes / 1e6},
     }
 

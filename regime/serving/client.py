@@ -80,6 +80,7 @@ class ModelClient:
         self._lock = threading.Lock()
         self.engine = ""
         self.engine_note = ""
+        self.context_bars = 0
         self._starts = 0
         self.peak_rss_bytes = 0
 
@@ -161,6 +162,13 @@ class ModelClient:
             self._end()
             self._block.close()
 
+    def notes(self, context_bars: int) -> list[str]:
+        """What people should know of a model that is asked with contexts of this length, once it has started."""
+        found = [self.engine_note] if self.engine_note else []
+        if 0 < self.context_bars < context_bars:
+            found.append(f"the model looks at the last {self.context_bars} of the {context_bars} bars of a context")
+        return found
+
     @property
     def restarts(self) -> int:
         """How often the process was replaced."""
@@ -221,6 +229,7 @@ class ModelClient:
             self._back_off()
             raise ForecastFailed(Reason.MODEL_UNAVAILABLE, message["error"])
         self.engine, self.engine_note = message["engine"], message["note"]
+        self.context_bars = message["context_bars"]
         process.ready = True
 
     def _drop_late_answer(self, process: _Process, until: float) -> None:

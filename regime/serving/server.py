@@ -34,7 +34,12 @@ def main(arguments: list[str]) -> int:
     except (ModelUnavailable, MemoryError) as error:
         pipe.send_bytes(json.dumps({"error": str(error) or "not enough memory to load the model"}).encode())
         return 1
-    ready = {"engine": model.name, "note": choice.note, "load_s": time.perf_counter() - started}
+    ready = {
+        "engine": model.name,
+        "note": choice.note,
+        "context_bars": model.architecture.context_bars,
+        "load_s": time.perf_counter() - started,
+    }
     pipe.send_bytes(json.dumps(ready).encode())
     while True:
         try:

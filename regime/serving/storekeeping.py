@@ -5,6 +5,7 @@ Only files that a store itself names are ever touched, so a wrong directory lose
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ _DAMAGED_NAME = re.compile(rf"({PART_PREFIX}.+|{re.escape(KEY_FILE)}){re.escape(
 
 OnProgress = Callable[[str, int, int], None]
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 @dataclass(frozen=True)
 class KeySummary:
@@ -58,7 +61,8 @@ class PruneReport:
 
     ``removed_keys`` are the digests of directories that are gone, ``damaged`` the damaged files removed, with path;
     ``set_aside`` says what merging found damaged, for the next prune to remove. ``merged_parts`` became
-    ``merged_into``. In a dry run ``bytes_after`` knows nothing of what merging saves.
+    ``merged_into``; ``unmerged`` says where there was no room to merge. In a dry run ``bytes_after`` knows nothing of
+    what merging saves.
     """
 
     root: Path
@@ -72,6 +76,7 @@ class PruneReport:
     set_aside: list[str] = field(default_factory=list)
     merged_parts: int = 0
     merged_into: int = 0
+    unmerged: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -294,10 +299,17 @@ def _clear(directory: Path, doomed: list[PartFile], report: PruneReport) -> None
     key = _read_key(directory)
     # Without its key a part cannot be verified, so it is not merged; opening the store writes the key anew.
     if key is not None:
-        merged = merge(directory, key)
-        report.merged_parts += merged.parts
-        report.merged_into += merged.into
-        report.set_aside += merged.set_aside
+        try:
+            merged = merge(directory, key)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            # A prune is what a full disk calls for: it must not fail for want of room itself.
+            report.unmerged.append(f"{directory}: not merged ({error.strerror}); --max-size or --all make room")
+        else:
+            report.merged_parts += merged.parts
+            report.merged_into += merged.into
+            report.set_aside += merged.set_aside
     if directory.is_dir() and (left := _names(directory)) <= {KEY_FILE, USED_FILE}:
         for name in left:
             (directory / name).unlink(missing_ok=True)

@@ -163,12 +163,16 @@ def test_online_and_ahead_have_the_same_hash(short_run: BacktestRun) -> None:
     assert determinism_hash(tables(online)) == determinism_hash(tables(ahead))
 
 
-def test_a_deadline_nobody_can_meet_degrades_every_bar_and_is_said_to_depend_on_the_machine() -> None:
+def test_a_deadline_that_is_hardly_ever_met_degrades_bars_and_makes_the_run_depend_on_the_machine() -> None:
+    # A microsecond more than the reserve: only where the system puts the trading process to sleep is an answer there.
     run = run_backtest(with_regime(short_config(120), deadline_ms=3.001))
     assert len(run.signals) == 120
-    assert {signal.level for signal in run.signals[70:]} == {Level.SMART}
+    asked = run.signals[70:]
+    degraded = [signal for signal in asked if signal.level is Level.SMART]
+    assert len(degraded) > len(asked) / 2
+    assert {signal.reasons for signal in degraded} == {(Reason.TIMEOUT, Reason.TIMEOUT)}
     assert set(run.forecast_failures) == {"TIMEOUT"}
-    assert run.signals[-1].reasons == (Reason.TIMEOUT, Reason.TIMEOUT)
+    assert not summary(run, tables(run))["reproducible"]
 
 
 @pytest.mark.parametrize("level", [Level.BASIC, Level.SIMPLE, Level.EMERGENCY])

@@ -45,18 +45,16 @@ def library() -> Library:
     """
     compiler, flags = _compiler(), (*_FLAGS, f"-march={instruction_set()}")
     build_id = _build_id(compiler, flags)
-    name = f"forward-{build_id}.so"
     for directory in (cache_directory(), Path(tempfile.gettempdir()) / f"sage-native-{os.getuid()}"):
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Whoever can write here can run code in this process.
             if directory.stat().st_uid != os.getuid():
                 continue
-            if not (directory / name).exists():
-                _compile(compiler, flags, directory / name)
+            path = _intact(directory, build_id) or _compile(compiler, flags, directory, build_id)
         except OSError:
             continue
-        return Library(directory / name, build_id)
+        return Library(path, build_id)
     raise NoNativeEngine(f"no place to compile into: {cache_directory()} cannot be written; set XDG_CACHE_HOME")
 
 
@@ -87,7 +85,8 @@ def _build_id(compiler: str, flags: tuple[str, ...]) -> str:
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise NoNativeEngine(f"{compiler} does not run: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it fails, asked for its version"
+        raise NoNativeEngine(f"the compiler {compiler} does not run: {why}") from error
     digest = hashlib.sha256(SOURCE.read_bytes())
     processor = _processor() if instruction_set() == "native" else platform.machine()
     for part in (version, " ".join(flags).encode(), processor.encode()):
@@ -104,8 +103,21 @@ def _processor() -> str:
     return next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.machine())
 
 
-def _compile(compiler: str, flags: tuple[str, ...], target: Path) -> None:
-    handle, unfinished = tempfile.mkstemp(dir=target.parent, suffix=".so.part")
+def _intact(directory: Path, build_id: str) -> Path | None:
+    """A library made before whose content is what its name says; loading a damaged one would kill the process."""
+    for path in sorted(directory.glob(f"forward-{build_id}-*.so")):
+        if path.name == _name(build_id, path.read_bytes()):
+            return path
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _name(build_id: str, content: bytes) -> str:
+    return f"forward-{build_id}-{hashlib.sha256(content).hexdigest()[:16]}.so"
+
+
+def _compile(compiler: str, flags: tuple[str, ...], directory: Path, build_id: str) -> Path:
+    handle, unfinished = tempfile.mkstemp(dir=directory, suffix=".so.part")
     os.close(handle)
     try:
         done = subprocess.run(
@@ -119,7 +131,9 @@ def _compile(compiler: str, flags: tuple[str, ...], target: Path) -> None:
             said = (done.stderr.strip().splitlines() or ["no message"])[0]
             raise NoNativeEngine(f"{compiler} failed: {said}")
         # Two processes may compile at once; each puts a whole library in place.
+        target = directory / _name(build_id, Path(unfinished).read_bytes())
         os.replace(unfinished, target)
+        return target
     except subprocess.TimeoutExpired as error:
         raise NoNativeEngine(f"{compiler} took longer than {_COMPILE_TIMEOUT_S:.0f} s") from error
     finally:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -288,6 +289,20 @@ def test_the_native_engine_is_compiled_once_and_without_torch(tmp_path: Path) ->
     made = library.stat().st_mtime_ns
     assert chosen_in(environment).stdout == first.stdout
     assert library.stat().st_mtime_ns == made
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize("damage", [lambda content: content[:5000], lambda content: content[:-64] + bytes(64), None])
+def test_a_library_that_was_damaged_is_compiled_again(tmp_path: Path, damage: Callable[[bytes], bytes] | None) -> None:
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+    first = chosen_in(environment)
+    (library,) = (tmp_path / "sage" / "native").iterdir()
+    content = library.read_bytes()
+    library.write_bytes(b"" if damage is None else damage(content))
+    again = chosen_in(environment)
+    assert again.stdout == first.stdout, again.stderr
+    (library,) = (tmp_path / "sage" / "native").iterdir()
+    assert len(library.read_bytes()) == len(content)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
