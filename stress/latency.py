@@ -49,6 +49,7 @@ OVERTIME_S = 1.0
 
 FALLBACK_BARS = 2_000
 SINGLE_REPEATS, BATCH_REPEATS = 15, 5
+QUIET_S = 0.2
 _PROBES = 8
 _BAR_SECONDS = 3600
 
@@ -386,6 +387,8 @@ def _model_calls(
     show.stage(f"model calls of {rows} window{'s' if rows > 1 else ''}", repeats * len(results))
     for repeat in range(repeats + 1):
         for result, client in zip(results, clients, strict=True):
+            # Torch's threads spin on for a while after a call; the next engine must not pay for that.
+            time.sleep(QUIET_S)
             started = time.perf_counter()
             client.forecast(batch, config.horizon_bars, ServingConfig().start_timeout_s)
             if repeat:
