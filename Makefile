@@ -50,8 +50,8 @@ bench-latency: setup  ## Measure the 35 M architecture beside tirex-ts: cores fr
 	$(BIN)/sage bench-latency --architecture tirex-35m --background 1
 	$(BIN)/sage bench-latency --architecture tirex-35m --engine both --context 2048 --seconds 20 || test $$? -eq 5
 
-train: setup  ## Train the compact checkpoint again into build/checkpoint (about 25 minutes)
-	$(BIN)/python -m regime.model.training --out build/checkpoint
+train: setup  ## Train the compact checkpoint again into build/checkpoint (an hour on two cores)
+	$(BIN)/sage model train --out build/checkpoint --compile
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

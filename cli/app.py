@@ -10,6 +10,9 @@ import typer
 from cli.backtest import backtest
 from cli.bench_latency import bench_latency
 from cli.ingest import ingest
+from cli.model import model
+from cli.model_evaluate import evaluate
+from cli.model_train import train
 from cli.store import store
 from cli.version import show_version
 
@@ -24,6 +27,9 @@ app = typer.Typer(
 app.command()(backtest)
 app.command()(ingest)
 app.command("bench-latency")(bench_latency)
+model.command()(evaluate)
+model.command()(train)
+app.add_typer(model)
 app.add_typer(store)
 
 

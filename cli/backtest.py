@@ -25,7 +25,7 @@ def backtest(
     end: Annotated[str | None, typer.Option(help="Last date or time, UTC, inclusive.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; runs/<time>-<instrument> by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated market.")] = None,
-    model: Annotated[str | None, typer.Option(help="embedded, or the path of a checkpoint.")] = None,
+    model: Annotated[str | None, typer.Option(help="embedded, a checkpoint's path, or OWNER/NAME as pulled.")] = None,
     online: Annotated[bool | None, typer.Option("--online", help="Ask the model bar by bar, not ahead.")] = None,
     engine: Annotated[
         str | None, typer.Option(help="auto (native where it can be compiled, else torch), native, torch or stock.")

@@ -18,7 +18,7 @@ VERDICTS = {"met": ExitCode.OK, "missed": ExitCode.CHECK_FAILED, "undecided": Ex
 
 def bench_latency(
     engine: Annotated[str, typer.Option(help="fast (or auto), stock or both; or native, torch.")] = "fast",
-    model: Annotated[str | None, typer.Option(help="embedded, or the path of a checkpoint.")] = None,
+    model: Annotated[str | None, typer.Option(help="embedded, a checkpoint's path, or OWNER/NAME as pulled.")] = None,
     architecture: Annotated[
         str | None, typer.Option(help="tirex-35m or compact, with seeded random weights, instead of a model.")
     ] = None,

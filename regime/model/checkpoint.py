@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from regime.errors import ModelUnavailable
+from regime.model.registry import HubName, find_pulled
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -40,27 +41,22 @@ class Checkpoint:
 
 
 def find_checkpoint(name: str) -> Checkpoint:
-    """Resolve ``embedded`` or a path.
+    """Resolve ``embedded``, a path, or a model that was pulled from a hub, ``owner/NAME[@revision]``.
 
     Raises
     ------
     ModelUnavailable
-        If there is nothing of that name, or it is no checkpoint.
+        If there is nothing of that name, or it is no checkpoint. For a hub's model the message says how to pull it.
     """
     path = _EMBEDDED_DIR if name == EMBEDDED else Path(name).expanduser()
     if not path.exists():
-        hint = (
-            "a name on a model hub? Fetch its files and give their path" if name.count("/") == 1 else "check the path"
-        )
-        raise ModelUnavailable(
-            f"model {name!r}: no such checkpoint ({hint}); 'embedded' is the one that ships with SAGE"
-        )
+        path = _pulled(name)
     if path.is_file():
         if path.suffix != ".ckpt":
             raise ModelUnavailable(
                 f"model {name!r}: give a directory with {CONFIG_FILE} and {WEIGHTS_FILE}, or a .ckpt file"
             )
-        return Checkpoint(name, path.resolve(), _sha256(path), None)
+        return Checkpoint(name, path.resolve(), sha256_of(path), None)
     config_path, weights = path / CONFIG_FILE, path / WEIGHTS_FILE
     for needed in (config_path, weights):
         if not needed.is_file():
@@ -73,10 +69,23 @@ def find_checkpoint(name: str) -> Checkpoint:
         raise ModelUnavailable(f"model {name!r}: {CONFIG_FILE} is no checkpoint description ({error!r})") from error
     if architecture != "TiRexZero":
         raise ModelUnavailable(f"model {name!r}: architecture {architecture!r} is unknown; TiRexZero is the one served")
-    return Checkpoint(name, weights.resolve(), _sha256(weights), hyper_parameters)
+    return Checkpoint(name, weights.resolve(), sha256_of(weights), hyper_parameters)
 
 
-def _sha256(path: Path) -> str:
+def _pulled(name: str) -> Path:
+    try:
+        hub_name = HubName.parse(name)
+    except ValueError as error:
+        raise ModelUnavailable(f"model {error}") from error
+    if hub_name is None:
+        raise ModelUnavailable(
+            f"model {name!r}: no such checkpoint (check the path); 'embedded' is the one that ships with SAGE"
+        )
+    return find_pulled(hub_name)
+
+
+def sha256_of(path: Path) -> str:
+    """A file's sha256 in hex. Raises ModelUnavailable if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

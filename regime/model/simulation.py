@@ -1,7 +1,8 @@
-"""Simulated return series on which the compact checkpoint is trained.
+"""Simulated series on which the compact checkpoint is trained: returns, and what else is asked of a forecaster.
 
-Three families, mixed in equal parts, then dressed as real bars are: seasonality within a day or week, a
-little serial correlation, stretches without trading, and prices rounded to a tick.
+Three families of returns, mixed in equal parts, then dressed as real bars are: seasonality within a day or week, a
+little serial correlation, stretches without trading, and prices rounded to a tick. Some are then turned into
+absolute returns or into prices.
 
 Sources: GJR-GARCH, Glosten, Jagannathan and Runkle (1993); stochastic volatility with leverage, Taylor
 (1986) and Harvey and Shephard (1996); Markov switching, Hamilton (1989). No real series is used.
@@ -25,7 +26,11 @@ RECIPE = {
     "idle_bars": "15 % of series, up to 30 % of bars without a trade",
     "degrees_of_freedom": "3 to 30",
     "left_truncation": "40 % of series",
+    "kinds": "80 % returns, 10 % absolute returns, 10 % log prices",
+    "contiguous_patch_masking": "half of the series, spans of 1 to 3 patches, up to 25 % of patches",
 }
+
+_ABSOLUTE_SHARE, _PRICE_SHARE = 0.1, 0.1
 
 
 def simulate_returns(rng: np.random.Generator, count: int, bars: int) -> FloatArray:
@@ -43,6 +48,31 @@ def simulate_returns(rng: np.random.Generator, count: int, bars: int) -> FloatAr
     returns = _serial_correlation(rng, returns)
     returns = _rounded_to_ticks(rng, returns)
     return returns * np.exp(rng.uniform(np.log(1e-4), np.log(3e-2), size=(count, 1)))
+
+
+def simulate_series(rng: np.random.Generator, count: int, bars: int) -> FloatArray:
+    """Series of all kinds: returns, absolute returns and log prices; shape (count, bars)."""
+    series = simulate_returns(rng, count, bars)
+    kind = rng.random(count)
+    absolute, price = kind < _ABSOLUTE_SHARE, kind > 1.0 - _PRICE_SHARE
+    series[absolute] = np.abs(series[absolute])
+    series[price] = np.cumsum(series[price], axis=1)
+    return series
+
+
+def mask_patches(rng: np.random.Generator, count: int, patches: int) -> NDArray[np.bool_]:
+    """Which patches a model is not shown, shape (count, patches); spans, as a forecast over several patches meets them.
+
+    Contiguous patch masking (Auer et al., 2025, arXiv 2505.23719). The first two patches are always shown.
+    """
+    hidden = np.zeros((count, patches), dtype=bool)
+    spans = np.where(rng.random(count) < 0.5, rng.integers(1, max(2, patches // 10), size=count), 0)
+    for row, number in enumerate(spans):
+        for _ in range(number):
+            length = int(rng.integers(1, 4))
+            first = int(rng.integers(2, max(3, patches - length + 1)))
+            hidden[row, first : first + length] = True
+    return hidden
 
 
 def truncate_left(rng: np.random.Generator, returns: FloatArray, patch: int, max_patches: int) -> NDArray[np.int64]:

@@ -1,8 +1,11 @@
-"""Train the compact TiRex checkpoint from scratch on simulated return series.
+"""Train the compact TiRex checkpoint from scratch on simulated series.
 
 ``python -m regime.model.training --out DIR`` writes ``model.safetensors`` and ``config.json``. The loss is
 the pinball loss of the nine quantiles of the next patch, at every position that has seen the bars it is
-scaled by. Scaling by a random prefix, not by the whole series, keeps the future out of the scale.
+scaled by. Scaling by a random prefix, not by the whole series, keeps the future out of the scale. Some patches are
+hidden from the model, in spans, so that it learns to forecast over patches that it has not seen.
+
+A run that was interrupted goes on where it last saved its state, with the same batches to come.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +31,7 @@ from regime.model.slstm import use_full_precision_cells
 
 MIN_SCALE_PATCHES = 2
 POOL_SERIES = 4096
+SAVE_EVERY_STEPS = 250
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class TrainingConfig:
     """What to train, on how much, from which seed."""
 
     seed: int = 20260101
-    steps: int = 2000
+    steps: int = 6000
     batch_series: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -92,12 +98,29 @@ class SeriesPool:
         self._bars = config.context_bars + config.patch_bars
         self._returns = np.empty((0, self._bars))
         self._first_patch = np.empty(0, dtype=np.int64)
+        self.handed_out = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides the batches to come."""
+        return {
+            "rng": self._rng.bit_generator.state,
+            "returns": torch.from_numpy(self._returns),
+            "first_patch": torch.from_numpy(self._first_patch),
+            "handed_out": self.handed_out,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._rng.bit_generator.state = state["rng"]
+        self.handed_out = state["handed_out"]
+        self._returns, self._first_patch = state["returns"].numpy(), state["first_patch"].numpy()
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Scaled series (series, bars) with NaN gaps, target mask and loss weights per patch (series, patches)."""
+        """Scaled series (series, bars) with NaN gaps, loss weights (series, patches) and hidden patches (the same)."""
         config = self._config
+        self.handed_out += 1
         if len(self._returns) < config.batch_series:
-            self._returns = simulation.simulate_returns(self._rng, POOL_SERIES, self._bars)
+            self._returns = simulation.simulate_series(self._rng, POOL_SERIES, self._bars)
             max_truncation = config.context_bars // config.patch_bars - MIN_SCALE_PATCHES - 1
             self._first_patch = simulation.truncate_left(self._rng, self._returns, config.patch_bars, max_truncation)
         returns, self._returns = self._returns[: config.batch_series], self._returns[config.batch_series :]
@@ -112,10 +135,11 @@ class SeriesPool:
         scaled = np.clip((returns - mean) / scale, -50.0, 50.0)
         # Output t speaks of patch t + 1, so the first that knows its whole scale is scaled_until - 1.
         weights = np.arange(patches)[None, :] >= scaled_until[:, None] - 1
+        hidden = simulation.mask_patches(self._rng, len(scaled), patches)
         return (
             torch.from_numpy(scaled.astype(np.float32)),
             torch.from_numpy(weights.astype(np.float32)),
-            torch.from_numpy(scaled_until),
+            torch.from_numpy(hidden),
         )
 
 
@@ -128,8 +152,31 @@ def pinball_loss(predicted: torch.Tensor, target: torch.Tensor, weights: torch.T
     return per_series.mean()
 
 
-def train(config: TrainingConfig, out: Path) -> None:
-    """Train and write the checkpoint; prints a line to stderr every 50 steps."""
+def train(
+    config: TrainingConfig,
+    out: Path,
+    *,
+    compiled: bool = False,
+    on_step: Callable[[int, str], None] = lambda *_: None,
+) -> None:
+    """Train and write the checkpoint into ``out``.
+
+    Parameters
+    ----------
+    config
+        The recipe; the same one gives the same weights on the same machine.
+    out
+        Made if it is not there. While training, the state to resume from lies beside it.
+    compiled
+        Let torch compile the network first: minutes of waiting, then several times faster.
+    on_step
+        Called with the number of steps just done, and a line for people.
+
+    Raises
+    ------
+    ValueError
+        If the state beside ``out`` is another recipe's.
+    """
     torch.manual_seed(config.seed)
     model = build_model(config)
     optimizer = torch.optim.AdamW(
@@ -145,13 +192,19 @@ def train(config: TrainingConfig, out: Path) -> None:
     )
     pool = SeriesPool(config)
     losses: list[float] = []
-    started = time.monotonic()
-    for step in range(config.steps):
-        series, weights, _ = pool.batch()
+    resume = out.with_name(out.name + ".resume")
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "pool": pool}
+    if resume.exists():
+        losses = _restore(resume, config, parts)
+        on_step(len(losses), f"resuming after step {len(losses)}")
+    forward = torch.compile(model._forward_model) if compiled else model._forward_model
+    started, first = time.monotonic(), len(losses)
+    for step in range(first, config.steps):
+        series, weights, hidden = pool.batch()
         patches = series.unfold(1, config.patch_bars, config.patch_bars)
-        known = torch.isnan(patches).logical_not().to(patches.dtype)
-        inputs = torch.cat((torch.nan_to_num(patches), known), dim=2)[:, :-1]
-        outputs = model._forward_model(inputs)
+        shown = patches[:, :-1].masked_fill(hidden.unsqueeze(2), torch.nan)
+        known = torch.isnan(shown).logical_not().to(shown.dtype)
+        outputs = forward(torch.cat((torch.nan_to_num(shown), known), dim=2))
         predicted = outputs.unflatten(-1, (len(QUANTILE_LEVELS), config.patch_bars))
         loss = pinball_loss(predicted, patches[:, 1:].nan_to_num(), weights)
         optimizer.zero_grad(set_to_none=True)
@@ -160,12 +213,32 @@ def train(config: TrainingConfig, out: Path) -> None:
         optimizer.step()
         schedule.step()
         losses.append(float(loss.detach()))
-        if step % 50 == 49:
-            recent = float(np.mean(losses[-50:]))
-            rate = (step + 1) / (time.monotonic() - started)
-            message = f"step {step + 1}/{config.steps}  loss {recent:.4f}  gradient norm {float(norm):.2f}"
-            print(f"{message}  {rate:.2f} steps/s", file=sys.stderr, flush=True)
+        rate = (step + 1 - first) / (time.monotonic() - started)
+        recent = float(np.mean(losses[-50:]))
+        on_step(1, f"loss {recent:.4f}  gradient norm {float(norm):.2f}  {rate:.2f} steps/s")
+        if step % SAVE_EVERY_STEPS == SAVE_EVERY_STEPS - 1:
+            _save(resume, config, parts, losses)
     _write(model, config, losses, out)
+    resume.unlink(missing_ok=True)
+
+
+def _save(path: Path, config: TrainingConfig, parts: dict[str, Any], losses: list[float]) -> None:
+    """Write all that it takes to go on; the old state stays until the new one is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    states = {name: part.state_dict() for name, part in parts.items()}
+    torch.save({"config": asdict(config), "losses": losses, **states}, unfinished)
+    unfinished.replace(path)
+
+
+def _restore(path: Path, config: TrainingConfig, parts: dict[str, Any]) -> list[float]:
+    """Bring all parts to a saved state, and return the losses up to it. Raises ValueError for another recipe's."""
+    state = torch.load(path, weights_only=True)
+    if state["config"] != asdict(config):
+        raise ValueError(f"{path} belongs to another recipe; remove it to begin anew")
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return list(state["losses"])
 
 
 def _write(model: TiRexZero, config: TrainingConfig, losses: list[float], out: Path) -> None:
@@ -187,16 +260,30 @@ def _write(model: TiRexZero, config: TrainingConfig, losses: list[float], out: P
     (out / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
 
 
+def flush_denormals() -> None:
+    """Saturated gates make denormal numbers, which are many times slower than zeros. For this thread, for good."""
+    torch.set_flush_denormal(True)
+
+
 def main() -> None:
     """Command line of ``python -m regime.model.training``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory for model.safetensors and config.json")
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps)
     parser.add_argument("--seed", type=int, default=TrainingConfig.seed)
+    parser.add_argument("--compile", action="store_true", help="compile first; needs a C++ compiler")
     arguments = parser.parse_args()
-    # Saturated gates make denormal numbers, which are many times slower than zeros.
-    torch.set_flush_denormal(True)
-    train(TrainingConfig(seed=arguments.seed, steps=arguments.steps), arguments.out)
+    flush_denormals()
+    config = TrainingConfig(seed=arguments.seed, steps=arguments.steps)
+    done = 0
+
+    def tell(steps: int, note: str) -> None:
+        nonlocal done
+        done += steps
+        if steps > 1 or done % 50 == 0:
+            print(f"step {done}/{config.steps}  {note}", file=sys.stderr, flush=True)
+
+    train(config, arguments.out, compiled=arguments.compile, on_step=tell)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def sage(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
 def test_help_names_every_command() -> None:
     done = sage("--help")
     assert done.returncode == ExitCode.OK
-    assert {"backtest", "bench-latency", "ingest", "store"} <= set(done.stdout.split())
+    assert {"backtest", "bench-latency", "ingest", "model", "store"} <= set(done.stdout.split())
 
 
 def test_version_is_that_of_the_distribution() -> None:

@@ -10,7 +10,7 @@ import pytest
 from regime.forecast import QUANTILE_LEVELS
 from regime.model.checkpoint import find_checkpoint
 from regime.model.engines import EngineSpec, load_engine
-from regime.model.simulation import simulate_returns
+from regime.model.simulation import mask_patches, simulate_returns, simulate_series
 from regime.model.weights import load_weights
 
 HORIZON = 16
@@ -34,11 +34,54 @@ def test_the_training_recipe_makes_a_checkpoint_that_forecasts(tmp_path: Path) -
     assert np.isfinite(found).all()
 
 
+@pytest.mark.torch
+def test_a_training_that_was_interrupted_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from regime.model import training
+
+    config = training.TrainingConfig(
+        seed=4, steps=4, batch_series=4, width=32, hidden_width=32, heads=2, blocks=1, context_bars=64
+    )
+    monkeypatch.setattr(training, "SAVE_EVERY_STEPS", 2)
+    monkeypatch.setattr(training, "POOL_SERIES", 16)
+    training.train(config, tmp_path / "whole")
+
+    class Interrupted(Exception):
+        pass
+
+    batches = training.SeriesPool.batch
+
+    def third_batch_fails(pool: training.SeriesPool) -> object:
+        if pool.handed_out == 3:
+            raise Interrupted
+        return batches(pool)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(training.SeriesPool, "batch", third_batch_fails)
+        training.train(config, tmp_path / "part")
+    assert not (tmp_path / "part").exists()
+    steps: list[int] = []
+    training.train(config, tmp_path / "part", on_step=lambda count, _: steps.append(count))
+    assert steps == [2, 1, 1]
+    whole, part = (find_checkpoint(str(tmp_path / name)) for name in ("whole", "part"))
+    assert whole.sha256 == part.sha256
+    assert not list(tmp_path.glob("*.resume*"))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_simulated_series_are_finite_alive_and_repeatable(seed: int) -> None:
-    first = simulate_returns(np.random.default_rng(seed), 200, 300)
-    again = simulate_returns(np.random.default_rng(seed), 200, 300)
+    first = simulate_series(np.random.default_rng(seed), 200, 300)
+    again = simulate_series(np.random.default_rng(seed), 200, 300)
     np.testing.assert_array_equal(first, again)
     assert first.shape == (200, 300)
     assert np.isfinite(first).all(), f"seed {seed}"
     assert (first.std(axis=1) > 0).all(), f"seed {seed}"
+
+
+def test_hidden_patches_come_in_spans_and_leave_the_beginning() -> None:
+    hidden = mask_patches(np.random.default_rng(0), 2_000, 32)
+    assert not hidden[:, :2].any()
+    assert 0.02 < hidden.mean() < 0.2
+    assert 0.3 < hidden.any(axis=1).mean() < 0.7
+    assert (hidden[:, 1:] & hidden[:, :-1]).any()

@@ -1,0 +1,44 @@
+"""``sage model train``: the recipe of the model that ships."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.exits import errors_as_exit_codes
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Directory for the new checkpoint.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches; 6000 by default.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the series and of the first weights.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Compile first: minutes, then several times faster.")
+    ] = False,
+) -> None:
+    """Train the compact model from scratch on simulated series; no market data is used.
+
+    An interrupted training goes on where it stopped when the same command is given again.
+    """
+    with errors_as_exit_codes():
+        # Before torch loads: spinning threads would starve each other.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        from cli import render
+        from data.errors import OptionError
+        from regime.model import training
+        from sage.config import with_values
+
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise OptionError(f"--out {out}: is there already, and a checkpoint is not written over")
+        config = with_values(training.TrainingConfig(), steps=steps, seed=seed)
+        training.flush_denormals()
+        with render.LiveProgress() as progress:
+            progress.stage("training", config.steps)
+            try:
+                training.train(config, out, compiled=compiled, on_step=progress.advance)
+            except ValueError as error:
+                raise OptionError(str(error)) from error
+        typer.echo(f"{out}: trained; look at it with: sage model info {out}")
