@@ -150,6 +150,7 @@ def _models_here(root: Path) -> list[dict[str, Any]]:
             provenance = read_provenance(directory)
             row["checkpoint_id"] = provenance.weights_sha256[:16] if provenance else None
             row["problem"] = "" if provenance else "no provenance is recorded"
+            find_checkpoint(str(name))
         except ModelUnavailable as error:
             row["problem"] = str(error)
         rows.append(row)

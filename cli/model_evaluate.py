@@ -27,7 +27,7 @@ def evaluate(
     bar: Annotated[str | None, typer.Option(help="Bar size in the catalog, such as 30m. Default: all held.")] = None,
     start: Annotated[str | None, typer.Option(help="First date or time, UTC.")] = None,
     end: Annotated[str | None, typer.Option(help="Last date or time, UTC, inclusive.")] = None,
-    model: Annotated[str, typer.Option(help="embedded, or the path of a checkpoint.")] = "embedded",
+    model: Annotated[str, typer.Option(help="embedded, a checkpoint's path, or OWNER/NAME as pulled.")] = "embedded",
     engine: Annotated[
         str, typer.Option(help="auto (native where it can be compiled, else torch), native, torch or stock.")
     ] = "auto",
@@ -64,8 +64,8 @@ def evaluate(
             raise OptionError(f"--engine {engine}: must be one of {', '.join(ENGINE_KINDS)}")
         if catalog is not None and data is not None:
             raise OptionError(f"--catalog and --data {data} exclude each other")
-        if html is not None and not html.absolute().parent.is_dir():
-            raise OptionError(f"--html {html}: no such directory {html.absolute().parent}")
+        if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
+            raise OptionError(f"--html {html}: must be a file in a directory that is there")
         if out is not None and out.exists() and not out.is_dir():
             raise OptionError(f"--out {out}: is a file, not a directory")
         config = EvaluationConfig(

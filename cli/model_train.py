@@ -21,7 +21,8 @@ def train(
 ) -> None:
     """Train the compact model from scratch on simulated series; no market data is used.
 
-    An interrupted training goes on where it stopped when the same command is given again.
+    Its state is saved every 100 steps: an interrupted training goes on from there when the same command is given
+    again.
     """
     with errors_as_exit_codes():
         # Before torch loads: spinning threads would starve each other.
@@ -31,6 +32,8 @@ def train(
         from regime.model import training
         from sage.config import with_values
 
+        if not out.absolute().parent.is_dir():
+            raise OptionError(f"--out {out}: no such directory {out.absolute().parent}")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise OptionError(f"--out {out}: is there already, and a checkpoint is not written over")
         config = with_values(training.TrainingConfig(), steps=steps, seed=seed)

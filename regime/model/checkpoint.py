@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from regime.errors import ModelUnavailable
-from regime.model.registry import HubName, find_pulled
+from regime.model.registry import HubName, find_pulled, read_provenance
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 EMBEDDED = "embedded"
+EMBEDDED_SHA256 = "d9fef281ff975a87da2e78699eba077ea2a325b3ba6ac6a249e1e1cf74ad4f6f"
+"""Of the weights that ship with SAGE."""
 
 _EMBEDDED_DIR = Path(__file__).parent / "checkpoints" / "compact"
 
@@ -46,8 +48,29 @@ def find_checkpoint(name: str) -> Checkpoint:
     Raises
     ------
     ModelUnavailable
-        If there is nothing of that name, or it is no checkpoint. For a hub's model the message says how to pull it.
+        If there is nothing of that name, or it is no checkpoint, or its bytes are not those that were recorded. For a
+        hub's model the message says how to pull it.
     """
+    found = locate_checkpoint(name)
+    recorded, remedy = recorded_sha256(found)
+    if recorded not in {"", found.sha256}:
+        raise ModelUnavailable(
+            f"model {name!r}: {found.weights} has sha256 {found.sha256}, recorded was {recorded}; {remedy}"
+        )
+    return found
+
+
+def recorded_sha256(checkpoint: Checkpoint) -> tuple[str, str]:
+    """What the weights' sha256 should be, and what to do if it is not; empty where nothing was recorded."""
+    directory = checkpoint.weights.parent
+    if directory == _EMBEDDED_DIR.resolve():
+        return EMBEDDED_SHA256, "install SAGE again"
+    provenance = read_provenance(directory)
+    return (provenance.weights_sha256, f"pull it again: {provenance.name.pull_command}") if provenance else ("", "")
+
+
+def locate_checkpoint(name: str) -> Checkpoint:
+    """The same without regard to what was recorded of its bytes."""
     path = _EMBEDDED_DIR if name == EMBEDDED else Path(name).expanduser()
     if not path.exists():
         path = _pulled(name)

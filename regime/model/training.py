@@ -31,7 +31,7 @@ from regime.model.slstm import use_full_precision_cells
 
 MIN_SCALE_PATCHES = 2
 POOL_SERIES = 4096
-SAVE_EVERY_STEPS = 250
+SAVE_EVERY_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,10 @@ def _restore(path: Path, config: TrainingConfig, parts: dict[str, Any]) -> list[
 
 def _write(model: TiRexZero, config: TrainingConfig, losses: list[float], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, out / WEIGHTS_FILE)
+    path = out / WEIGHTS_FILE
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+    # A checkpoint is no secret, but safetensors makes its files their owner's alone.
+    path.chmod(0o644)
     tail = max(1, len(losses) // 20)
     document = {
         "architecture": "TiRexZero",

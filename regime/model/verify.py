@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from regime.errors import ForecastFailed, ModelUnavailable
 from regime.forecast import Forecast
-from regime.model.checkpoint import Checkpoint, find_checkpoint
+from regime.model.checkpoint import Checkpoint, locate_checkpoint, recorded_sha256
 from regime.model.engines import EngineSpec, load_engine
-from regime.model.registry import read_provenance
 from regime.model.weights import Weights, load_weights
 from regime.signal import Reason
 
@@ -29,14 +28,11 @@ class Check:
 
 
 def verify(name: str) -> list[Check]:
-    """Check a model by name: against its provenance, against its configuration, and by a forecast.
-
-    Raises
-    ------
-    ModelUnavailable
-        If there is no such model.
-    """
-    checkpoint = find_checkpoint(name)
+    """Check a model by name: its files, its bytes against what was recorded, its tensors, and a forecast."""
+    try:
+        checkpoint = locate_checkpoint(name)
+    except ModelUnavailable as error:
+        return [Check("files", False, str(error))]
     checks = [_hash(checkpoint)]
     try:
         weights = load_weights(checkpoint)
@@ -56,14 +52,14 @@ def probe_windows(bars: int) -> NDArray[np.float32]:
 
 def _hash(checkpoint: Checkpoint) -> Check:
     try:
-        provenance = read_provenance(checkpoint.weights.parent)
+        recorded, remedy = recorded_sha256(checkpoint)
     except ModelUnavailable as error:
         return Check("hash", False, str(error))
-    if provenance is None:
-        return Check("hash", None, "no provenance is recorded to compare with")
-    if checkpoint.sha256 != provenance.weights_sha256:
-        said = f"{checkpoint.weights} has sha256 {checkpoint.sha256}, recorded was {provenance.weights_sha256}"
-        return Check("hash", False, f"{said}; pull it again: {provenance.name.pull_command}")
+    if not recorded:
+        return Check("hash", None, f"sha256 {checkpoint.sha256}, of which nothing is recorded to compare with")
+    if checkpoint.sha256 != recorded:
+        said = f"{checkpoint.weights} has sha256 {checkpoint.sha256}, recorded was {recorded}"
+        return Check("hash", False, f"{said}; {remedy}")
     return Check("hash", True, f"sha256 {checkpoint.sha256} as recorded")
 
 
