@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import errors_as_exit_codes
+from cli.options import choice
 from cli.version import show_version
 
 if TYPE_CHECKING:
@@ -131,13 +132,11 @@ def _data_options(
 
 
 def _serving_options(settings: BacktestConfig, engine: str | None) -> Any:
-    from data.errors import OptionError
     from regime.model.engines import ENGINE_KINDS
     from sage.config import with_values
 
-    if engine not in {None, *ENGINE_KINDS}:
-        raise OptionError(f"--engine {engine}: must be one of {', '.join(ENGINE_KINDS)}")
-    return with_values(settings.serving, engine=with_values(settings.serving.engine, kind=engine))
+    kind = choice("--engine", engine, ENGINE_KINDS)
+    return with_values(settings.serving, engine=with_values(settings.serving.engine, kind=kind))
 
 
 def _regime_options(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from cli.exits import ExitCode, errors_as_exit_codes
+from cli.options import choice, output_file
 
 if TYPE_CHECKING:
     from regime.model.engines import EngineKind
@@ -46,9 +47,11 @@ def bench_latency(
     with errors_as_exit_codes():
         from cli import render
         from data.errors import OptionError
+        from regime.files import write_durably
         from regime.model.checkpoint import EMBEDDED
-        from regime.model.engines import EngineSpec
-        from stress.latency import LatencyConfig, measure
+        from regime.model.engines import Device, Dtype, EngineSpec
+        from stress.latency import measure
+        from stress.latency_records import LatencyConfig
         from stress.latency_report import as_document, as_html
 
         engines: dict[str, tuple[EngineKind, ...]] = {
@@ -59,15 +62,10 @@ def bench_latency(
             "native": ("native",),
             "torch": ("torch",),
         }
-        for option, value, known in (
-            ("--engine", engine, list(engines)),
-            ("--device", device, ["cpu", "cuda"]),
-            ("--dtype", dtype, ["float32", "bfloat16"]),
-        ):
-            if value not in known:
-                raise OptionError(f"{option} {value}: must be one of {', '.join(known)}")
-        if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
-            raise OptionError(f"--html {html}: must be a file in a directory that is there")
+        choice("--engine", engine, list(engines))
+        choice("--device", device, get_args(Device))
+        choice("--dtype", dtype, get_args(Dtype))
+        output_file("--html", html)
         if engine == "native" and (device, dtype) != ("cpu", "float32"):
             raise OptionError(f"--engine native runs float32 on the CPU only; for {dtype} on {device}: --engine torch")
         config = LatencyConfig(
@@ -88,7 +86,7 @@ def bench_latency(
         with render.LiveProgress() as progress:
             report = measure(config, progress)
         if html is not None:
-            html.write_text(as_html(report), encoding="utf-8")
+            write_durably(html, as_html(report))
         if as_json:
             typer.echo(json.dumps(as_document(report), indent=2, allow_nan=False))
         else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli.exits import errors_as_exit_codes
+from cli.options import choice
 
 
 def ingest(
@@ -52,12 +53,12 @@ def ingest(
             read=ReadOptions(
                 layout=layout,
                 columns=_columns(columns or []),
-                stamp=_choice("--stamp", stamp, ["open", "close"]),
+                stamp=choice("--stamp", stamp, ["open", "close"]),
                 tz=tz,
                 time_format=time_format,
                 price_scale=price_scale,
             ),
-            kind=None if kind is None else Kind(_choice("--kind", kind, [str(item) for item in Kind])),
+            kind=None if kind is None else Kind(choice("--kind", kind, [str(item) for item in Kind])),
             price_precision=price_precision,
             size_precision=size_precision,
             strict=strict,
@@ -68,14 +69,6 @@ def ingest(
             typer.echo(json.dumps(result.as_dict(), indent=2))
         else:
             render.ingest_summary(result)
-
-
-def _choice(option: str, value: str | None, allowed: list[str]) -> Any:
-    from data.errors import OptionError
-
-    if value is not None and value not in allowed:
-        raise OptionError(f"{option} {value}: must be one of {', '.join(allowed)}")
-    return value
 
 
 def _columns(given: list[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import ExitCode, errors_as_exit_codes
+from cli.options import choice, output_file
 
 if TYPE_CHECKING:
     from sage.evaluation.study import Evaluation
@@ -54,18 +55,16 @@ def evaluate(
     with errors_as_exit_codes():
         from cli import render
         from data.errors import OptionError
+        from regime.files import write_durably
         from regime.model.engines import ENGINE_KINDS, EngineSpec
         from sage.evaluation import study
         from sage.evaluation.report import as_document, as_html
-        from sage.evaluation.results import write_atomically
         from sage.evaluation.settings import EvaluationConfig
 
-        if engine not in ENGINE_KINDS:
-            raise OptionError(f"--engine {engine}: must be one of {', '.join(ENGINE_KINDS)}")
+        choice("--engine", engine, ENGINE_KINDS)
         if catalog is not None and data is not None:
             raise OptionError(f"--catalog and --data {data} exclude each other")
-        if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
-            raise OptionError(f"--html {html}: must be a file in a directory that is there")
+        output_file("--html", html)
         if out is not None and out.exists() and not out.is_dir():
             raise OptionError(f"--out {out}: is a file, not a directory")
         config = EvaluationConfig(
@@ -97,9 +96,9 @@ def evaluate(
         document = as_document(evaluation)
         content = json.dumps(document, indent=2)
         if out is not None:
-            write_atomically(out / "evaluation.json", content.encode() + b"\n")
+            write_durably(out / "evaluation.json", content + "\n")
         if html is not None:
-            write_atomically(html, as_html(evaluation).encode())
+            write_durably(html, as_html(evaluation))
         if as_json:
             typer.echo(content)
         else:

@@ -95,6 +95,8 @@ def _percent(value: float | None) -> str:
 
 def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     """The figures of a run, and where the rest is."""
+    from sage.results import forecasts_from
+
     coverage, latency, accuracy = figures["coverage"], figures["latency_ms"], figures["regime_accuracy"]
     sharpe = figures["sharpe"]
     rows = [
@@ -117,9 +119,7 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
         rows.append(("regime accuracy", f"direction {direction}, volatility {volatility}  (balanced)"))
     if latency["p50"] is not None:
         quantiles = f"p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f}, max {latency['max']:.2f} ms"
-        sources = {"none": "no forecasts asked for", "store": "forecasts made ahead"}
-        source = sources.get(latency["source"], f"forecasts from the {latency['source']}")
-        rows.append(("latency", f"{quantiles}  ({source})"))
+        rows.append(("latency", f"{quantiles}  ({forecasts_from(latency['source'])})"))
     if figures["forecasts"] == "ahead":
         computed, reused = figures["forecasts_computed"], figures["forecasts_reused"]
         rows.append(("forecasts", f"{computed:,} computed, {reused:,} from the store  ({figures['engine']})"))

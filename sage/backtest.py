@@ -190,8 +190,8 @@ def run_backtest(
             _trade(run, _answerer(run, model, recorded), show)
         run.forecasts_computed += sum(timing.source == "model" for timing in run.timings)
         if isinstance(model, RunModel):
-            run.model_peak_rss_bytes = model.client.resident_peak_bytes()
             model.close()
+            run.model_peak_rss_bytes = model.client.peak_rss_bytes
             run.model_restarts, run.notes = model.client.restarts, model.notes
     seconds["total"] = time.perf_counter() - started
     return run

@@ -314,6 +314,12 @@ def balanced_accuracy(truth: NDArray[np.str_], found: NDArray[np.str_]) -> float
     return float(np.mean([(found[truth == name] == name).mean() for name in np.unique(truth)]))
 
 
+def forecasts_from(source: str) -> str:
+    """For people: where the forecasts came from whose latency is told (``source`` as in :func:`latency`)."""
+    sources = {"none": "no forecasts asked for", "store": "forecasts made ahead"}
+    return sources.get(source, f"forecasts from the {source}")
+
+
 def latency(timing: pd.DataFrame) -> dict[str, object]:
     """Milliseconds from bar in to signal out, over the bars that needed a forecast, by where it came from."""
     sources = [source for source in ("model", "store") if (timing["source"] == source).any()]

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from regime.signal import Level
 from sage.backtest import BacktestRun
-from sage.results import Tables, closes_of_signals
+from sage.results import Tables, closes_of_signals, forecasts_from
 
 MAX_POINTS = 4000
 """Longer runs are thinned for drawing; every figure is computed from all bars."""
@@ -84,7 +84,6 @@ def fill_line(latency_ms: float, bar_seconds: int) -> str:
 
 def _cards(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
     latency = figures["latency_ms"]
-    forecasts_from = "no forecasts" if latency["source"] == "none" else f"forecasts from {latency['source']}"
     sharpe = figures["sharpe"]
     accuracy = figures["regime_accuracy"]
     cards = [
@@ -115,7 +114,7 @@ def _cards(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Latency p99",
             "–" if latency["p99"] is None else f"{latency['p99']:.2f} ms",
-            f"bar in to signal out, {forecasts_from}",
+            f"bar in to signal out, {forecasts_from(latency['source'])}",
         ),
     ]
     if accuracy is not None:

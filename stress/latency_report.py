@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from regime.signal import Level
-from stress.latency import EngineLatency, LatencyReport
+from stress.latency_records import EngineLatency, LatencyReport
 from stress.percentiles import answers_needed
 
 _COLOURS = ("#2456a6", "#e0a63a")

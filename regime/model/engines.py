@@ -32,18 +32,6 @@ class Engine(Protocol):
     def architecture(self) -> Architecture:
         """The network's sizes."""
 
-    @property
-    def name(self) -> str:
-        """Engine and version."""
-
-    @property
-    def dtype(self) -> str:
-        """Of the matrix products."""
-
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-
     def forecast(self, contexts: NDArray[np.floating], horizon_bars: int) -> NDArray[np.float32]:
         """Quantiles of shape (rows, horizon_bars, 9); ValueError for what has no forecast."""
 

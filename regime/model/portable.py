@@ -52,7 +52,6 @@ class TorchEngine:
             torch.cuda.set_per_process_memory_fraction(CUDA_MEMORY_FRACTION)
         self.architecture = weights.architecture
         self.device, self.dtype = device, dtype
-        self.name = f"torch-{torch.__version__.partition('+')[0]}"
         self._tensors = {name: torch.from_numpy(tensor).to(device) for name, tensor in weights.tensors.items()}
         self._cells = [self._cell(block) for block in range(self.architecture.blocks)]
         # Two small forwards side by side use two cores better than one forward split inside each operation. Their

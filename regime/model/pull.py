@@ -21,6 +21,7 @@ from pathlib import Path
 from safetensors.numpy import save
 
 from regime.errors import ModelUnavailable
+from regime.files import write_durably
 from regime.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, find_checkpoint, sha256_of
 from regime.model.hub import Fetched, OnProgress, Source, fetch
 from regime.model.registry import (
@@ -152,8 +153,7 @@ def _accepted(licence: Licence, accept: bool, root: Path) -> str:
         if not accept:
             raise LicenceNotAccepted(licence)
         accepted[licence.name] = _now()
-        _write(path.with_suffix(".new"), json.dumps(accepted, indent=2).encode())
-        os.replace(path.with_suffix(".new"), path)
+        write_durably(path, json.dumps(accepted, indent=2))
     return str(accepted[licence.name])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,12 +14,8 @@ from regime.model.weights import Weights
 class StockEngine:
     """The package's own model and forecast."""
 
-    dtype = "float32"
-    device = "cpu"
-
     def __init__(self, weights: Weights) -> None:
         self.architecture = weights.architecture
-        self.name = f"stock-tirex-ts-{version('tirex-ts')}"
         network = TiRexZero(backend="torch", **weights.hyper_parameters)
         network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in weights.tensors.items()})
         network.requires_grad_(requires_grad=False)

@@ -98,7 +98,6 @@ class SeriesPool:
         self._bars = config.context_bars + config.patch_bars
         self._returns = np.empty((0, self._bars))
         self._first_patch = np.empty(0, dtype=np.int64)
-        self.handed_out = 0
 
     def state_dict(self) -> dict[str, Any]:
         """All that decides the batches to come."""
@@ -106,19 +105,16 @@ class SeriesPool:
             "rng": self._rng.bit_generator.state,
             "returns": torch.from_numpy(self._returns),
             "first_patch": torch.from_numpy(self._first_patch),
-            "handed_out": self.handed_out,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self._rng.bit_generator.state = state["rng"]
-        self.handed_out = state["handed_out"]
         self._returns, self._first_patch = state["returns"].numpy(), state["first_patch"].numpy()
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Scaled series (series, bars) with NaN gaps, loss weights (series, patches) and hidden patches (the same)."""
         config = self._config
-        self.handed_out += 1
         if len(self._returns) < config.batch_series:
             self._returns = simulation.simulate_series(self._rng, POOL_SERIES, self._bars)
             max_truncation = config.context_bars // config.patch_bars - MIN_SCALE_PATCHES - 1

@@ -150,12 +150,6 @@ class ModelClient:
             self._failures_in_a_row = 0
             return self._block.answers(rows, horizon_bars).copy()
 
-    def resident_peak_bytes(self) -> int:
-        """Largest resident memory that any process of this client has had."""
-        if self._process is not None:
-            self.peak_rss_bytes = max(self.peak_rss_bytes, _peak_rss_bytes(self._process.popen.pid))
-        return self.peak_rss_bytes
-
     def close(self) -> None:
         """End the process and give its memory back; safe to call twice. The client cannot be used afterwards."""
         with self._lock:

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from regime.files import write_durably
 from regime.forecast import QUANTILE_LEVELS
 
 FORMAT_VERSION = 1
@@ -34,7 +35,6 @@ USED_FILE = "used"
 LOCK_FILE = ".lock"
 PART_PREFIX, PART_SUFFIX = "part-", ".parquet"
 DAMAGED = ".damaged"
-TEMPORARY_PREFIX = ".tmp-"
 WINDOW_BYTES = 16
 
 
@@ -256,26 +256,6 @@ def _schema(key: StoreKey) -> pa.Schema:
 
 def _digest(values: NDArray[np.void] | NDArray[np.float32]) -> str:
     return hashlib.blake2b(values.tobytes(), digest_size=16).hexdigest()
-
-
-def write_durably(path: Path, content: bytes | str | pa.Buffer, written_ns: int | None = None) -> None:
-    """Make a file appear whole or not at all, and stay. Raises OSError, and then leaves nothing."""
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as handle:
-            handle.write(content.encode() if isinstance(content, str) else content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        if written_ns is not None:
-            os.utime(temporary, ns=(written_ns, written_ns))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the new name is on disk only with this
-    finally:
-        os.close(directory)
 
 
 def set_aside(path: Path) -> Path:

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         pipe.send_bytes(json.dumps({"error": str(error) or "not enough memory to load the model"}).encode())
         return 1
     ready = {
-        "engine": model.name,
+        "engine": choice.name,
         "note": choice.note,
         "context_bars": model.architecture.context_bars,
         "load_s": time.perf_counter() - started,

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regime.errors import StoreError
+from regime.files import write_durably
 from regime.serving.memory import CacheConfig, ForecastCache
 from regime.serving.parts import (
     KEY_FILE,
@@ -31,7 +32,6 @@ from regime.serving.parts import (
     read_part,
     set_aside,
     windows_of,
-    write_durably,
     write_part,
 )
 

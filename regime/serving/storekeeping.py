@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from regime.errors import StoreError
+from regime.files import TEMPORARY_PREFIX
 from regime.serving.merging import merge, small_parts
 from regime.serving.parts import (
     DAMAGED,
     KEY_FILE,
     PART_PREFIX,
-    TEMPORARY_PREFIX,
     USED_FILE,
     DamagedPart,
     PartFile,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from regime.files import write_durably
 from sage.evaluation.baselines import GJR
 
 ONE_STEP = "one_step"
@@ -169,16 +169,9 @@ def read_result(directory: Path, instrument: str, bar: str, key: str) -> Instrum
 
 def write_result(directory: Path, result: InstrumentResult) -> None:
     """Write it at once or not at all."""
-    write_atomically(
+    write_durably(
         _path(directory, result.instrument, result.bar), msgspec.json.format(msgspec.json.encode(result), indent=1)
     )
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file; whoever reads it sees the old content or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def _path(directory: Path, instrument: str, bar: str) -> Path:

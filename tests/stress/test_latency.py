@@ -19,7 +19,8 @@ from data.errors import OptionError
 from regime.model.engines import EngineSpec
 from regime.signal import Level
 from regime.window import rejection_of
-from stress.latency import LatencyConfig, LatencyReport, check, measure
+from stress.latency import measure
+from stress.latency_records import LatencyConfig, LatencyReport, check
 from stress.latency_report import as_document, as_html
 from stress.load import busy_cores
 from stress.percentiles import PERCENTILES, Latencies, answers_needed

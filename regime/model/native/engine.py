@@ -24,16 +24,12 @@ class NativeEngine:
     A row's answer does not depend on the batch it came in, nor on the number of threads: not by a bit.
     """
 
-    dtype = "float32"
-    device = "cpu"
-
     def __init__(self, weights: Weights, threads: int = 1) -> None:
         self.architecture = weights.architecture
         unsuited = why_unsuited(weights.architecture)
         if unsuited:
             raise NoNativeEngine(unsuited)
         self._library = _load()
-        self.name = engine_name()
         size = self.architecture
         dimensions = (
             size.width,

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from regime.errors import ModelUnavailable
 from regime.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, find_checkpoint
 from regime.model.weights import ARCHITECTURES, Architecture, load_weights
+from tests.regime.model.bomb import Bomb
 
 
 def shipped_copy(into: Path) -> Path:
@@ -123,16 +124,6 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     save_file(tensors, directory / WEIGHTS_FILE)
     with pytest.raises(ModelUnavailable, match=r"out_norm\.weight holds NaN"):
         load_weights(find_checkpoint(str(directory)))
-
-
-class Bomb:
-    """A pickle that would write a file when loaded."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.write_text, (self.target, "boom")
 
 
 @pytest.mark.torch

@@ -37,6 +37,7 @@ from tests.hub import (
     published,
     write_pulled,
 )
+from tests.regime.model.bomb import Bomb
 
 NAME = HubName(REPO, REVISION)
 NO_PICKLE = b"these are no weights" * 100
@@ -155,16 +156,6 @@ def test_a_torch_that_reads_pickles_unsafely_is_refused_before_the_download(
     with pytest.raises(ModelUnavailable, match=r"torch 2\.5\.1\+cpu cannot read pickles safely.*torch 2\.6 or newer"):
         pull(NAME)
     assert hub.requests == []
-
-
-class Bomb:
-    """A pickle that would write a file when loaded."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.write_text, (self.target, "boom")
 
 
 @pytest.mark.torch

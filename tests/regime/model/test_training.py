@@ -51,14 +51,16 @@ def test_a_training_that_was_interrupted_ends_with_the_same_weights(
         pass
 
     batches = training.SeriesPool.batch
+    pools: list[training.SeriesPool] = []
 
-    def third_batch_fails(pool: training.SeriesPool) -> object:
-        if pool.handed_out == 3:
+    def fourth_batch_fails(pool: training.SeriesPool) -> object:
+        if len(pools) == 3:
             raise Interrupted
+        pools.append(pool)
         return batches(pool)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(training.SeriesPool, "batch", third_batch_fails)
+        patch.setattr(training.SeriesPool, "batch", fourth_batch_fails)
         training.train(config, tmp_path / "part")
     assert not (tmp_path / "part").exists()
     steps: list[int] = []

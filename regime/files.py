@@ -1,0 +1,29 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def write_durably(path: Path, content: bytes | str | memoryview, written_ns: int | None = None) -> None:
+    """Make a file appear whole or not at all, and stay. Raises OSError, and then leaves nothing."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    try:
+        with temporary.open("xb") as handle:
+            handle.write(content.encode() if isinstance(content, str) else content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        if written_ns is not None:
+            os.utime(temporary, ns=(written_ns, written_ns))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the new name is on disk only with this
+    finally:
+        os.close(directory)
