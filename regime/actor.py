@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from nautilus_trader.common.actor import Actor
 from nautilus_trader.config import ActorConfig
@@ -16,6 +17,16 @@ from regime.window import BarInput
 
 Recorder = Callable[[Signal | BarRejected, Timing], None]
 """Gets every answer of the detector, with how long it took."""
+
+
+class Interference(Protocol):
+    """What may stand between bars, detector and strategy. NT itself refuses bad bars, so they are made behind it."""
+
+    def bars(self, bar: BarInput) -> Sequence[BarInput]:
+        """What the detector gets in the place of a bar."""
+
+    def heard(self, answer: Signal | BarRejected) -> Signal | BarRejected:
+        """What the strategy hears in the place of an answer."""
 
 
 class RegimeActorConfig(ActorConfig, frozen=True):
@@ -32,12 +43,17 @@ class RegimeActor(Actor):
     """
 
     def __init__(
-        self, config: RegimeActorConfig, detector: Detector | RecordedDetector, recorder: Recorder | None = None
+        self,
+        config: RegimeActorConfig,
+        detector: Detector | RecordedDetector,
+        recorder: Recorder | None = None,
+        interference: Interference | None = None,
     ) -> None:
         super().__init__(config)
         self._bar_type = config.bar_type
         self._detector = detector
         self._recorder = recorder
+        self._interference = interference
         self._instrument_id = config.bar_type.instrument_id
         self._signal_type = nt_signal.signal_type(self._instrument_id)
         self._rejection_type = nt_signal.rejection_type(self._instrument_id)
@@ -48,9 +64,19 @@ class RegimeActor(Actor):
 
     def on_bar(self, bar: Bar) -> None:
         """Answer one bar."""
-        answer = self._detector.step(bar_input(bar))
+        if self._interference is None:
+            self._publish(self._answer(bar_input(bar)))
+            return
+        for given in self._interference.bars(bar_input(bar)):
+            self._publish(self._interference.heard(self._answer(given)))
+
+    def _answer(self, bar: BarInput) -> Signal | BarRejected:
+        answer = self._detector.step(bar)
         if self._recorder is not None:
             self._recorder(answer, self._detector.last_timing)
+        return answer
+
+    def _publish(self, answer: Signal | BarRejected) -> None:
         if isinstance(answer, Signal):
             self.publish_data(self._signal_type, nt_signal.to_nautilus(answer, self._instrument_id))
         else:

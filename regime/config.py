@@ -40,6 +40,25 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True)
+class BreakerConfig:
+    """When the model is no longer asked, and for how long.
+
+    The breaker opens when, of the last ``window_calls`` calls (at least ``minimum_calls``), a share of
+    ``failure_rate`` failed or of ``slow_rate`` was slow: took more than ``slow_share`` of the deadline; without a
+    deadline no call is slow. After ``open_bars`` accepted bars it lets ``probes`` calls through, one a bar, and
+    closes if all are good.
+    """
+
+    window_calls: int = 20
+    minimum_calls: int = 10
+    failure_rate: float = 0.5
+    slow_rate: float = 0.8
+    slow_share: float = 0.9
+    open_bars: int = 30
+    probes: int = 3
+
+
+@dataclass(frozen=True)
 class RegimeConfig:
     """The detector: its window, its levels' preconditions and its deadline.
 
@@ -63,3 +82,4 @@ class RegimeConfig:
     pinned_level: Level | None = None
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)

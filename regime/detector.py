@@ -18,7 +18,8 @@ from regime.classifier import EwmaVolatility, RegimeClassifier, TrendFilter
 from regime.config import RegimeConfig
 from regime.errors import ForecastFailed
 from regime.fallback import Evidence, ForecastResult
-from regime.forecast import Forecast, Forecaster, KnownForecasts, window_key
+from regime.forecast import Context, Forecast, Forecaster, KnownForecasts, window_key
+from regime.serving.breaker import CircuitBreaker
 from regime.signal import BarRejected, Level, Reason, Signal
 from regime.window import BarInput, BarWindow
 
@@ -45,6 +46,7 @@ class DetectorState:
     trend: TrendFilter
     volatility: EwmaVolatility
     history: deque[Signal]
+    breaker: CircuitBreaker
     accepted_bars: int = 0
     rejected_bars: int = 0
     realised_trend: float = 0.0
@@ -92,7 +94,13 @@ class Detector:
             trend=TrendFilter(config.classifier.trend_span_bars),
             volatility=EwmaVolatility(config.classifier.volatility_decay),
             history=deque(maxlen=config.history_regimes),
+            breaker=CircuitBreaker(config.breaker),
         )
+
+    @property
+    def state(self) -> DetectorState:
+        """What is remembered, itself and not a copy: for reports, and for rigs that damage it."""
+        return self._state
 
     @property
     def failures(self) -> Counter[Reason]:
@@ -188,23 +196,45 @@ class Detector:
             answer = self._store.get(window_key(context)) if self._store is not None else None
             if answer is None:
                 source = "model" if self._forecaster is not None else "none"
-                if self._forecaster is None:
-                    raise ForecastFailed(Reason.MODEL_UNAVAILABLE)
-                timeout_s = self.config.hang_limit_s
-                if self.config.deadline_ms:
-                    budget_ms = self.config.deadline_ms - self.config.reserve_ms
-                    timeout_s = budget_ms / 1e3 - (self._stopwatch() - started)
-                answer = self._forecaster.forecast(context[None, :], self.config.horizon_bars, timeout_s)[0]
-            result: ForecastResult = Forecast.of(answer, self.config.horizon_bars)
+                result: ForecastResult = self._ask_model(context, started)
+            else:
+                result = Forecast.of(answer, self.config.horizon_bars)
         except ForecastFailed as error:
             result = error
-        except MemoryError:
-            result = ForecastFailed(Reason.OUT_OF_MEMORY)
-        except Exception as error:  # a user's own forecaster may raise anything; the bar still gets its signal
+        except Exception as error:  # a store that breaks its promise costs the forecast, not the bar
             result = ForecastFailed(Reason.MODEL_ERROR, repr(error))
         if isinstance(result, ForecastFailed):
             self._state.failures[result.reason] += 1
+            source = "none" if result.reason is Reason.BREAKER_OPEN else source
         return result, source, 1e3 * (self._stopwatch() - asked)
+
+    def _ask_model(self, context: Context, started: float) -> Forecast:
+        """Ask the model unless the breaker is open, for as long as the deadline leaves. Raises ForecastFailed."""
+        forecaster, config, state = self._forecaster, self.config, self._state
+        if forecaster is None:
+            raise ForecastFailed(Reason.MODEL_UNAVAILABLE)
+        if not state.breaker.allows(state.accepted_bars):
+            raise ForecastFailed(Reason.BREAKER_OPEN)
+        asked = self._stopwatch()
+        timeout_s, slow_s = config.hang_limit_s, math.inf
+        if config.deadline_ms:
+            timeout_s = (config.deadline_ms - config.reserve_ms) / 1e3 - (asked - started)
+            slow_s = config.breaker.slow_share * config.deadline_ms / 1e3
+        failed = True
+        try:
+            answer = forecaster.forecast(context[None, :], config.horizon_bars, timeout_s)[0]
+            forecast = Forecast.of(answer, config.horizon_bars)
+            failed = False
+            return forecast
+        except ForecastFailed:
+            raise
+        except MemoryError as error:
+            raise ForecastFailed(Reason.OUT_OF_MEMORY) from error
+        except Exception as error:  # a user's own forecaster may raise anything; the bar still gets its signal
+            raise ForecastFailed(Reason.MODEL_ERROR, repr(error)) from error
+        finally:
+            slow = self._stopwatch() - asked > slow_s
+            state.breaker.record(state.accepted_bars, failed=failed, slow=slow)
 
     def _in_context(self, reason: Reason) -> Reason:
         """Scores that are few because the run is young are warm-up, not a fault."""

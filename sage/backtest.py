@@ -31,14 +31,15 @@ from regime.detector import Detector, Timing
 from regime.errors import ModelUnavailable
 from regime.model.checkpoint import Checkpoint
 from regime.recorded import RecordedDetector
+from regime.serving.client import ModelClient
 from regime.signal import BarRejected, Level, Signal
 from sage.config import BacktestConfig, validate
 from sage.costs import FeeAndSpread
 from sage.ledger import Ledger
 from sage.model import RunModel, runs_online
 from sage.progress import Progress, Silent
-from sage.sizing import ExposurePolicy
-from sage.strategy import BookEntry, SageStrategy, SageStrategyConfig
+from sage.rig import Parts, Rig
+from sage.strategy import BookEntry, SageStrategy, SageStrategyConfig, SentOrder
 
 CLOSURE_SECONDS = 5 * 86_400
 """Markets with sessions may be closed for a long weekend without leaving a gap."""
@@ -80,8 +81,10 @@ class BacktestRun:
     signals: list[Signal] = field(default_factory=list)
     rejections: list[BarRejected] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
+    answer_stamps: list[int] = field(default_factory=list)
     book: list[BookEntry] = field(default_factory=list)
     orders: list[OrderRecord] = field(default_factory=list)
+    sent_orders: list[SentOrder] = field(default_factory=list)
     refused_orders: list[tuple[int, str, str]] = field(default_factory=list)
     ignored_signals: dict[str, int] = field(default_factory=dict)
     forecast_failures: dict[str, int] = field(default_factory=dict)
@@ -133,6 +136,8 @@ def run_backtest(
     config: BacktestConfig,
     progress: Progress | None = None,
     recorded: Sequence[Signal | BarRejected] | None = None,
+    rig: Rig | None = None,
+    market: Market | None = None,
 ) -> BacktestRun:
     """Run a backtest.
 
@@ -145,6 +150,10 @@ def run_backtest(
     recorded
         Answers of an earlier run over the same bars, one for each: they are given again in the place of a detector,
         and no model is asked.
+    rig
+        Puts parts of its own in the place of ordinary ones, and may disturb what goes on between them.
+    market
+        The market that ``config.data`` names, where the caller has loaded it already.
 
     Raises
     ------
@@ -156,6 +165,7 @@ def run_backtest(
         If NT stopped before the last bar.
     """
     show = progress or Silent()
+    parts = rig or Rig()
     validate(config)
     started = time.perf_counter()
     seconds = dict.fromkeys(STAGES, 0.0)
@@ -168,10 +178,10 @@ def run_backtest(
 
     with ExitStack() as stack:
         # A model process that is needed loads while the bars are read.
-        model = _open_model(config, stack) if recorded is None else None
+        model = _open_model(config, parts, stack) if recorded is None else None
         with timed("load_data"):
             show.stage("loading bars", 1)
-            market = load_market(config)
+            market = market or load_market(config)
             show.advance(1)
         config = dataclasses.replace(config, regime=_for_market(config.regime, market))
         run = BacktestRun(config, market, None, "", "", ledger=Ledger(config.cash), seconds=seconds)
@@ -187,7 +197,8 @@ def run_backtest(
             run.model_error = str(model)
             show.stage("running without a model", 1)
         with timed("engine"):
-            _trade(run, _answerer(run, model, recorded), show)
+            client = model.client if isinstance(model, RunModel) else None
+            _trade(run, _answerer(run, model, recorded, parts), client, show, parts if rig is not None else None)
         run.forecasts_computed += sum(timing.source == "model" for timing in run.timings)
         if isinstance(model, RunModel):
             model.close()
@@ -210,13 +221,13 @@ def _for_market(regime: RegimeConfig, market: Market) -> RegimeConfig:
     return dataclasses.replace(regime, closure_seconds=CLOSURE_SECONDS)
 
 
-def _open_model(config: BacktestConfig, stack: ExitStack) -> RunModel | ModelUnavailable | None:
+def _open_model(config: BacktestConfig, rig: Rig, stack: ExitStack) -> RunModel | ModelUnavailable | None:
     """The model, why there is none, or None where the pinned level needs none."""
     pinned = config.regime.pinned_level
     if pinned is not None and pinned > Level.BASIC:
         return None
     try:
-        return RunModel.open(config, stack)
+        return RunModel.open(config, rig, stack)
     except ModelUnavailable as error:
         if not config.model.allow_degraded:
             raise
@@ -244,7 +255,10 @@ def _prepare(model: RunModel, run: BacktestRun, show: Progress, timed: Timed) ->
 
 
 def _answerer(
-    run: BacktestRun, model: RunModel | ModelUnavailable | None, recorded: Sequence[Signal | BarRejected] | None
+    run: BacktestRun,
+    model: RunModel | ModelUnavailable | None,
+    recorded: Sequence[Signal | BarRejected] | None,
+    rig: Rig,
 ) -> Detector | RecordedDetector:
     if recorded is not None:
         return RecordedDetector(recorded)
@@ -252,16 +266,24 @@ def _answerer(
     client, known = (model.client, model.known) if isinstance(model, RunModel) else (None, None)
     if runs_online(run.config):
         known = None
-    return Detector(regime, str(market.instrument.id), market.size.seconds, client, known)
+    return rig.detector(regime, str(market.instrument.id), market.size.seconds, client, known)
 
 
-def _trade(run: BacktestRun, detector: Detector | RecordedDetector, show: Progress) -> None:
+def _trade(
+    run: BacktestRun,
+    detector: Detector | RecordedDetector,
+    client: ModelClient | None,
+    show: Progress,
+    rig: Rig | None,
+) -> None:
     """Let NT run the actor and the strategy over the bars, and collect what they leave."""
     config, market = run.config, run.market
-    policy = ExposurePolicy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
+    policy = (rig or Rig()).policy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
     strategy = SageStrategy(SageStrategyConfig(bar_type=market.bar_type), config.sizing, policy, run.ledger)
     record = _recorder(run, strategy, show)
-    actor = RegimeActor(RegimeActorConfig(bar_type=market.bar_type), detector, record)
+    actor = RegimeActor(RegimeActorConfig(bar_type=market.bar_type), detector, record, rig)
+    if rig is not None and isinstance(detector, Detector):
+        rig.built(Parts(detector, client, strategy, run.ledger))
     show.stage("trading", len(market.bars))
     engine = _engine(config, market)
     try:
@@ -274,13 +296,14 @@ def _trade(run: BacktestRun, detector: Detector | RecordedDetector, show: Progre
                 f"NautilusTrader stopped after {engine.iteration} of {len(market.bars)} bars; the last equity was "
                 f"{strategy.book[-1].equity if strategy.book else config.cash:.2f}"
             )
-        if len(run.signals) + len(run.rejections) != len(market.bars):
+        if rig is None and len(run.signals) + len(run.rejections) != len(market.bars):
             raise BacktestFailed(
                 f"{len(market.bars)} bars, but {len(run.signals)} signals and {len(run.rejections)} rejections"
             )
         run.book = strategy.book
         run.nautilus_equity = _nautilus_equity(engine, market)
         run.refused_orders = strategy.refused_orders
+        run.sent_orders = strategy.sent_orders
         run.ignored_signals = dict(strategy.ignored_signals)
         run.forecast_failures = {str(reason): count for reason, count in sorted(detector.failures.items())}
         run.orders = [
@@ -305,6 +328,7 @@ def _recorder(
 
     def record(answer: Signal | BarRejected, timing: Timing) -> None:
         run.timings.append(timing)
+        run.answer_stamps.append(answer.ts_event)
         if isinstance(answer, Signal):
             run.signals.append(answer)
             levels[answer.level] += 1

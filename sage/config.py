@@ -16,7 +16,7 @@ from data.errors import OptionError
 from data.synthetic import SyntheticConfig
 from regime.config import RegimeConfig
 from regime.model.checkpoint import EMBEDDED
-from regime.serving.client import ServingConfig
+from regime.serving.config import ServingConfig
 from sage.sizing import SizingConfig
 
 Config = TypeVar("Config")

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from regime.config import RegimeConfig
-from regime.model.checkpoint import find_checkpoint
-from regime.model.engines import EngineChoice, choose_engine
+from regime.model.engines import EngineChoice
 from regime.serving.ahead import AheadForecasts, forecast_ahead, missing_windows
 from regime.serving.client import ModelClient
 from regime.serving.store import ForecastStore, StoreKey, default_root
 from regime.window import BarInput
 from sage.config import BacktestConfig
 from sage.progress import Progress
+from sage.rig import Rig
 
 
 class RunModel:
@@ -40,12 +40,12 @@ class RunModel:
             client.launch()
 
     @classmethod
-    def open(cls, config: BacktestConfig, stack: ExitStack) -> RunModel:
+    def open(cls, config: BacktestConfig, rig: Rig, stack: ExitStack) -> RunModel:
         """Find the checkpoint and its engine. Raises ModelUnavailable if there is none."""
-        checkpoint = find_checkpoint(config.model.name)
-        choice = choose_engine(config.serving.engine)
+        checkpoint = rig.checkpoint(config.model.name)
+        choice = rig.engine(config.serving.engine)
         serving = dataclasses.replace(config.serving, hang_limit_s=config.regime.hang_limit_s)
-        client = stack.enter_context(ModelClient(checkpoint, serving))
+        client = stack.enter_context(rig.client(checkpoint, serving))
         return cls(config, client, choice)
 
     def start(self, show: Progress) -> None:
@@ -58,6 +58,12 @@ class RunModel:
             if self._store is not None:
                 self._open_store()
         self.notes = self.client.notes(self._config.regime.context_bars)
+        deadline_ms, check_ms = self._config.regime.deadline_ms, self.client.check_ms
+        if deadline_ms and check_ms is not None and check_ms > deadline_ms:
+            self.notes.append(
+                f"the start-up check took {check_ms:.0f} ms, the deadline is {deadline_ms:g} ms: most bars will be "
+                "answered without the model"
+            )
         show.advance(1)
 
     def count_missing(self, bars: Sequence[BarInput], regime: RegimeConfig, bar_seconds: int) -> int:

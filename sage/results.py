@@ -49,7 +49,6 @@ def tables(run: BacktestRun) -> Tables:
     equity["buy_and_hold"] = _buy_and_hold(run, equity["close"].to_numpy())
     peak = np.maximum.accumulate(np.concatenate([[run.config.cash], equity["equity"].to_numpy()]))[1:]
     equity["drawdown"] = equity["equity"] / peak - 1.0
-    closes = run.market.bars.ts_close_ns
     return Tables(
         signals=signals,
         rejections=pd.DataFrame(
@@ -62,7 +61,7 @@ def tables(run: BacktestRun) -> Tables:
         timing=pd.DataFrame(
             [
                 (ts, timing.source, timing.total_ms, timing.model_ms)
-                for ts, timing in zip(closes, run.timings, strict=True)
+                for ts, timing in zip(run.answer_stamps, run.timings, strict=True)
             ],
             columns=["ts_ns", "source", "total_ms", "model_ms"],
         ),

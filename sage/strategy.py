@@ -22,7 +22,7 @@ from regime import nt_signal
 from regime.signal import Level, Signal
 from sage.ledger import Fill, Ledger
 from sage.models.forecast import forecast_conviction
-from sage.sizing import ExposurePolicy, Move, SizingConfig, problem_with
+from sage.sizing import ExposurePolicy, Move, SizingConfig, Target, problem_with
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,23 @@ class BookEntry:
     equity: float
     position: float
     exposure: float
+
+
+@dataclass(frozen=True)
+class SentOrder:
+    """An order as it was decided: the exposure at this close before it and, were it filled here, after it.
+
+    ``quantity`` is signed; ``cap`` is that of the level whose signal it follows.
+    """
+
+    ts_ns: int
+    level: Level
+    move: Move
+    cap: float
+    quantity: float
+    reduce_only: bool
+    exposure_before: float
+    exposure_after: float
 
 
 class SageStrategyConfig(StrategyConfig, frozen=True):
@@ -64,6 +81,7 @@ class SageStrategy(Strategy):
         self.book: list[BookEntry] = []
         self.ignored_signals: Counter[str] = Counter()
         self.refused_orders: list[tuple[int, str, str]] = []
+        self.sent_orders: list[SentOrder] = []
         self._bar_type = config.bar_type
         self._sizing = sizing
         self._policy = policy
@@ -134,9 +152,9 @@ class SageStrategy(Strategy):
         target = self._policy.decide(signal, conviction, exposure)
         if target.move is Move.NONE or self._has_working_orders():
             return
-        self._trade(target.exposure, entry)
+        self._trade(target, signal.level, entry)
 
-    def _trade(self, exposure: float, entry: BookEntry) -> None:
+    def _trade(self, target: Target, level: Level, entry: BookEntry) -> None:
         """Send what leads from the present position to the target exposure."""
         instrument = self._instrument
         assert instrument is not None
@@ -146,14 +164,20 @@ class SageStrategy(Strategy):
         held = Decimal(str(entry.position)).quantize(step)
         # Towards zero: rounding must not push an exposure over its cap.
         # And not beyond what NT can hold, which a coin of a billionth of a cent reaches with modest cash.
-        size = max(-QUANTITY_MAX / 2, min(QUANTITY_MAX / 2, exposure * entry.equity / entry.close))
+        size = max(-QUANTITY_MAX / 2, min(QUANTITY_MAX / 2, target.exposure * entry.equity / entry.close))
         wanted = (Decimal(str(size)) / step).to_integral_value(ROUND_DOWN) * step
+        steps = [wanted - held] if wanted != held else []
         if held * wanted < 0:
             # Through zero in two orders: NT loses the closed position of a single double-sized one.
-            self._send(-held, reduce_only=True)
-            self._send(wanted, reduce_only=False)
-        elif wanted != held:
-            self._send(wanted - held, reduce_only=abs(wanted) < abs(held))
+            steps = [-held, wanted]
+        for quantity in steps:
+            before, held = held, held + quantity
+            reduce_only = abs(held) < abs(before)
+            self._send(quantity, reduce_only=reduce_only)
+            exposures = (float(size) * entry.close / entry.equity for size in (before, held))
+            self.sent_orders.append(
+                SentOrder(entry.ts_ns, level, target.move, target.cap, float(quantity), reduce_only, *exposures)
+            )
 
     def _send(self, quantity: Decimal, *, reduce_only: bool) -> None:
         instrument = self._instrument

@@ -27,7 +27,8 @@ from regime.model.checkpoint import Checkpoint, find_checkpoint
 from regime.model.engines import EngineKind
 from regime.model.random_weights import write_random_checkpoint
 from regime.model.weights import ARCHITECTURES
-from regime.serving.client import ModelClient, ServingConfig
+from regime.serving.client import ModelClient
+from regime.serving.config import ServingConfig
 from regime.signal import Level, Signal
 from regime.window import BarInput
 from sage.progress import Progress, Silent

@@ -1,66 +1,77 @@
 """The trading side of the model process: one request outstanding, never a wait beyond the given time.
 
-A late answer is dropped when it arrives. A process that died, or has been silent for longer than the hang limit,
-is replaced, with a back-off that doubles; while there is none, every forecast fails at once and the chain answers.
+A late answer is dropped when it arrives. A process that died, hangs or has fallen silent is replaced, with a back-off
+that doubles; while there is none, every forecast fails at once and the chain answers. One that outgrows its memory is
+relieved by a successor before it hits the ceiling.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
-import os
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regime.errors import ForecastFailed, ModelUnavailable
-from regime.forecast import Context
+from regime.forecast import Context, Forecast
 from regime.model.checkpoint import Checkpoint
-from regime.model.engines import EngineSpec
 from regime.model.tokens import check_request
-from regime.serving.protocol import MAX_CONTEXT_BARS, MAX_HORIZON_BARS, MAX_ROWS, Block, Reply, Request, Status
+from regime.serving.config import ServingConfig
+from regime.serving.process import (
+    Launcher,
+    ModelProcess,
+    ProcessDied,
+    StartFailed,
+    launch_child,
+    memory_limit_bytes,
+)
+from regime.serving.protocol import MAX_CONTEXT_BARS, MAX_HORIZON_BARS, MAX_ROWS, Reply, Request, Status, digest_of
 from regime.signal import Reason
 
+LOOK_AT_MEMORY_EVERY = 64
+"""Answers between two looks at the process's memory."""
 
-@dataclass(frozen=True)
-class ServingConfig:
-    """The model process: its engine, and how long it may take to start, be silent, and stay away."""
+_PATIENCE_S = 2.0
+_SECOND_LOOK_S = 0.5
+"""A silent process gets this much longer: both processes may just have been stopped and continued together."""
 
-    engine: EngineSpec = field(default_factory=EngineSpec)
-
-    start_timeout_s: float = 120.0
-    hang_limit_s: float = 30.0
-    back_off_s: float = 1.0
-    back_off_max_s: float = 60.0
+_CHECK_BARS = 512
+_CHECK_HORIZON_BARS = 16
+_VOLATILITY = 0.01
 
 
 @dataclass
 class _Process:
-    """A model process that was started; ``ready`` once it has said so."""
+    """A process and what the client knows of it; times are the stopwatch's."""
 
-    popen: subprocess.Popen[bytes]
-    pipe: Connection
-    errors: IO[bytes]
+    process: ModelProcess
+    launched_at: float
     ready: bool = False
     asked_at: float | None = None
+    silent_since: float | None = None
+    answers: int = 0
 
 
 class ModelClient:
     """A :class:`~regime.forecast.Forecaster` whose model runs in a process of its own.
 
-    Use as a context manager; leaving it ends the process.
+    Use as a context manager; leaving it ends the process. Safe to call from several threads: they take turns.
+
+    Parameters
+    ----------
+    checkpoint
+        What the process is to load.
+    config
+        When it is started, replaced and relieved.
+    stopwatch
+        Measures deadlines and back-off; ``time.perf_counter`` unless simulated.
+    launch
+        Starts a process; a child of this one unless simulated.
     """
 
     def __init__(
@@ -68,21 +79,30 @@ class ModelClient:
         checkpoint: Checkpoint,
         config: ServingConfig | None = None,
         stopwatch: Callable[[], float] = time.perf_counter,
+        launch: Launcher = launch_child,
     ) -> None:
         self.checkpoint = checkpoint
-        self._config = config or ServingConfig()
-        self._stopwatch = stopwatch
-        self._block = Block.create()
-        self._process: _Process | None = None
-        self._sequence = 0
-        self._failures_in_a_row = 0
-        self._start_again_at = 0.0
-        self._lock = threading.Lock()
         self.engine = ""
         self.engine_note = ""
         self.context_bars = 0
-        self._starts = 0
         self.peak_rss_bytes = 0
+        self.check_ms: float | None = None
+        self.recycled = 0
+        self._config = config or ServingConfig()
+        self._stopwatch = stopwatch
+        self._launch = launch
+        self._lock = threading.Lock()
+        self._current: _Process | None = None
+        self._successor: _Process | None = None
+        self._dying: list[ModelProcess] = []
+        self._sequence = 0
+        self._failures_in_a_row = 0
+        self._start_again_at = 0.0
+        self._starts = 0
+        # The kernel kills a child when the thread that started it ends, so one long-lived thread starts them all.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sage-model-starter")
+        self._closed = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     @property
     def checkpoint_id(self) -> str:
@@ -98,26 +118,33 @@ class ModelClient:
     def launch(self) -> None:
         """Start the process without waiting for it."""
         with self._lock:
-            if self._process is None:
+            if self._current is None:
                 self._spawn()
 
     def start(self) -> None:
-        """Start the process, unless launched already, and wait until it has loaded the checkpoint.
+        """Start the process, unless launched already, wait until it has loaded the checkpoint, and have it checked.
+
+        The check is one forecast of a simulated window: its quantiles must be finite, in order and of the window's
+        scale. ``check_ms`` tells how long a second one took, the first being slower by nature.
 
         Raises
         ------
         ModelUnavailable
             With the process's own words, if it cannot.
         """
-        with self._lock:
-            if self._process is None:
-                self._spawn()
-            try:
+        try:
+            with self._lock:
+                if self._current is None:
+                    self._spawn()
                 self._await_ready(self._stopwatch() + self._config.start_timeout_s)
-            except ForecastFailed as error:
-                if error.reason is Reason.MODEL_UNAVAILABLE:
-                    raise ModelUnavailable(error.detail) from error
-                raise ModelUnavailable(f"the model process did not start: {error}") from error
+            self._check()
+        except ForecastFailed as error:
+            if error.reason is Reason.MODEL_UNAVAILABLE:
+                raise ModelUnavailable(error.detail) from error
+            raise ModelUnavailable(f"the model process did not start: {error}") from error
+        if self._config.watch_s > 0 and self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, name="sage-model-watcher", daemon=True)
+            self._watcher.start()
 
     def forecast(self, contexts: Context, horizon_bars: int, timeout_s: float) -> NDArray[np.float32]:
         """Forecast a batch; see :class:`~regime.forecast.Forecaster`."""
@@ -128,33 +155,59 @@ class ModelClient:
         rows, context_bars = contexts.shape
         if rows > MAX_ROWS or context_bars > MAX_CONTEXT_BARS:
             raise ForecastFailed(Reason.WRONG_SHAPE, f"{rows} rows of {context_bars} bars, horizon {horizon_bars}")
-        with self._lock:
-            until = self._stopwatch() + timeout_s
-            process = self._running(until)
-            self._drop_late_answer(process, until)
+        until = self._stopwatch() + timeout_s
+        if not self._lock.acquire(timeout=max(0.0, timeout_s)):
+            raise ForecastFailed(Reason.TIMEOUT, "another forecast is outstanding")
+        try:
+            found = self._running(until)
+            self._drop_late_answer(found, until)
             self._sequence += 1
             request = Request(self._sequence, rows, context_bars, horizon_bars)
-            self._block.contexts(rows, context_bars)[:] = contexts
-            try:
-                process.pipe.send_bytes(request.pack())
-            except OSError as error:
-                raise self._died() from error
-            process.asked_at = self._stopwatch()
-            reply = self._receive(process, until)
-            if reply.sequence != request.sequence:
-                raise ForecastFailed(Reason.STALE_ANSWER, f"answer {reply.sequence} to request {request.sequence}")
-            if reply.status is Status.OUT_OF_MEMORY:
-                raise ForecastFailed(Reason.OUT_OF_MEMORY, reply.text)
-            if reply.status is not Status.OK:
-                raise ForecastFailed(Reason.MODEL_ERROR, reply.text)
+            with self._replaced_on_death():
+                found.process.ask(request, contexts)
+            found.asked_at = self._stopwatch()
+            reply = self._receive(found, until)
+            _require_answer_to(request, reply, contexts)
             self._failures_in_a_row = 0
-            return self._block.answers(rows, horizon_bars).copy()
+            quantiles = found.process.quantiles(rows, horizon_bars)
+            found.answers += 1
+            if found.answers % LOOK_AT_MEMORY_EVERY == 0:
+                self._relieve_if_large(found)
+            return quantiles
+        finally:
+            self._lock.release()
+
+    def tend(self) -> None:
+        """Replace what is dead, hung or silent, and let a successor take over: what the watcher does now and then.
+
+        Returns at once where a forecast is under way, which does the same.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(ForecastFailed):
+                self._look_after()
+                if self._current is None and self._stopwatch() >= self._start_again_at:
+                    self._spawn()
+                elif self._current is not None and not self._current.process.alive():
+                    with self._replaced_on_death():
+                        self._current.process.answer(0.0)
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
-        """End the process and give its memory back; safe to call twice. The client cannot be used afterwards."""
+        """End the process; safe to call twice. The client cannot be used afterwards."""
+        self._closed.set()
+        if self._watcher is not None:
+            self._watcher.join()
         with self._lock:
-            self._end()
-            self._block.close()
+            for found in (self._successor, self._current):
+                if found is not None:
+                    # An idle one ends by itself; a busy or hung one is not waited for.
+                    self._end(found, patience_s=_PATIENCE_S if found.ready and found.asked_at is None else 0.0)
+            self._successor = self._current = None
+            self._dying = [process for process in self._dying if not process.end(_PATIENCE_S)]
+        self._starter.shutdown()
 
     def notes(self, context_bars: int) -> list[str]:
         """What people should know of a model that is asked with contexts of this length, once it has started."""
@@ -165,147 +218,189 @@ class ModelClient:
 
     @property
     def restarts(self) -> int:
-        """How often the process was replaced."""
+        """How often the process was replaced, planned or not."""
         return max(0, self._starts - 1)
 
     @property
     def pid(self) -> int | None:
         """Process id of the model process, if there is one."""
-        return self._process.popen.pid if self._process is not None else None
+        return self._current.process.pid if self._current is not None else None
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of all there are: the one that answers, its successor, and what is still dying."""
+        found = [known.process for known in (self._current, self._successor) if known is not None]
+        return [process.pid for process in [*found, *self._dying]]
 
     def _running(self, until: float) -> _Process:
-        if self._process is None:
+        self._look_after()
+        if self._current is None:
             if self._stopwatch() < self._start_again_at:
                 raise ForecastFailed(Reason.MODEL_UNAVAILABLE, "waiting to be started again")
             self._spawn()
         self._await_ready(until)
-        assert self._process is not None
-        return self._process
+        assert self._current is not None
+        return self._current
 
     def _spawn(self) -> None:
-        ours, theirs = Pipe()
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        spec: dict[str, Any] = {
-            "pipe": theirs.fileno(),
-            "block": self._block.descriptor,
-            "parent": os.getpid(),
-            "name": self.checkpoint.name,
-            "weights": str(self.checkpoint.weights),
-            "sha256": self.checkpoint.sha256,
-            "hyper_parameters": self.checkpoint.hyper_parameters,
-            "engine": dataclasses.asdict(self._config.engine),
-        }
-        popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", "regime.serving.server", json.dumps(spec)],
-            pass_fds=(theirs.fileno(), self._block.descriptor),
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            env=os.environ | _environment(self._config.engine),
-        )
-        theirs.close()
-        self._process = _Process(popen, ours, errors)
+        self._current = self._launched()
         self._starts += 1
 
-    def _await_ready(self, until: float) -> None:
-        process = self._process
-        assert process is not None
-        if process.ready:
-            return
+    def _launched(self) -> _Process:
         try:
-            if not process.pipe.poll(max(0.0, until - self._stopwatch())):
-                raise ForecastFailed(Reason.TIMEOUT, "the model process is still starting")
-            message = json.loads(process.pipe.recv_bytes())
-        except (EOFError, OSError) as error:
-            raise self._died() from error
-        if "error" in message:
-            self._end()
+            process = self._starter.submit(self._launch, self.checkpoint, self._config).result()
+        except OSError as error:
             self._back_off()
-            raise ForecastFailed(Reason.MODEL_UNAVAILABLE, message["error"])
-        self.engine, self.engine_note = message["engine"], message["note"]
-        self.context_bars = message["context_bars"]
-        process.ready = True
+            raise ForecastFailed(Reason.MODEL_UNAVAILABLE, f"the model process cannot be started: {error}") from error
+        return _Process(process, self._stopwatch())
 
-    def _drop_late_answer(self, process: _Process, until: float) -> None:
+    def _await_ready(self, until: float) -> None:
+        found = self._current
+        assert found is not None
+        if found.ready:
+            return
+        if not self._get_ready(found, until - self._stopwatch()):
+            if self._stopwatch() - found.launched_at >= self._config.start_timeout_s:
+                self._replace()
+            raise ForecastFailed(Reason.TIMEOUT, "the model process is still starting")
+
+    def _get_ready(self, found: _Process, timeout_s: float) -> bool:
+        with self._replaced_on_death():
+            try:
+                started = found.process.started(timeout_s)
+            except StartFailed as error:
+                self._replace()
+                raise ForecastFailed(Reason.MODEL_UNAVAILABLE, str(error)) from error
+        if started is not None:
+            self.engine, self.engine_note = started.engine, started.note
+            self.context_bars = started.context_bars
+            found.ready = True
+        return found.ready
+
+    def _check(self) -> None:
+        """The start-up check: two forecasts of a window whose scale is known."""
+        rng = np.random.default_rng(1)
+        bars = min(_CHECK_BARS, self.context_bars or _CHECK_BARS)
+        window = (_VOLATILITY * rng.standard_normal((1, bars))).astype(np.float32)
+        for _ in range(2):
+            began = self._stopwatch()
+            answer = self.forecast(window, _CHECK_HORIZON_BARS, self._config.start_timeout_s)
+            self.check_ms = 1e3 * (self._stopwatch() - began)
+        scale = Forecast.of(answer[0], _CHECK_HORIZON_BARS).scale(_VOLATILITY)
+        if isinstance(scale, Reason):
+            raise ForecastFailed(
+                Reason.MODEL_UNAVAILABLE,
+                f"{self.checkpoint.name} fails its start-up check: {scale} in a forecast of simulated returns",
+            )
+
+    def _drop_late_answer(self, found: _Process, until: float) -> None:
         """Wait for the answer that an earlier forecast gave up on; nothing else may be asked before."""
-        if process.asked_at is not None:
-            self._receive(process, until)
+        if found.asked_at is not None:
+            self._receive(found, until)
 
-    def _receive(self, process: _Process, until: float) -> Reply:
-        try:
-            if not process.pipe.poll(max(0.0, until - self._stopwatch())):
-                self._replace_if_hung(process)
-                raise ForecastFailed(Reason.TIMEOUT)
-            reply = Reply.unpack(process.pipe.recv_bytes())
-        except (EOFError, OSError) as error:
-            raise self._died() from error
-        process.asked_at = None
+    def _receive(self, found: _Process, until: float) -> Reply:
+        with self._replaced_on_death():
+            try:
+                reply = found.process.answer(until - self._stopwatch())
+            except ValueError as error:
+                self._replace()
+                raise ForecastFailed(Reason.MODEL_ERROR, f"the model process does not make sense: {error}") from error
+        if reply is None:
+            self._replace_if_hung(found)
+            raise ForecastFailed(Reason.TIMEOUT)
+        found.asked_at = None
         return reply
 
-    def _replace_if_hung(self, process: _Process) -> None:
-        """A process that has been silent for the hang limit will not speak again."""
-        if process.asked_at is not None and self._stopwatch() - process.asked_at >= self._config.hang_limit_s:
-            self._end()
+    def _look_after(self) -> None:
+        """What is due without a forecast: the dying, the hung, and a successor that is ready."""
+        self._dying = [process for process in self._dying if not process.end(0.0)]
+        if self._current is not None:
+            self._replace_if_hung(self._current)
+        successor = self._successor
+        if successor is None:
+            return
+        try:
+            ready = self._get_ready_beside(successor)
+        except (ProcessDied, StartFailed):
+            self._successor = None
+            self._end(successor)
+            return
+        if ready and (self._current is None or self._current.asked_at is None):
+            if self._current is not None:
+                self._end(self._current)
+            self._current, self._successor = successor, None
+            self.recycled += 1
+
+    def _get_ready_beside(self, successor: _Process) -> bool:
+        started = successor.process.started(0.0) if not successor.ready else None
+        successor.ready = successor.ready or started is not None
+        return successor.ready
+
+    def _replace_if_hung(self, found: _Process) -> None:
+        """A process that has not answered for the hang limit, or whose heart stands still, will not speak again."""
+        now, config = self._stopwatch(), self._config
+        if not found.ready:
+            # Loading may keep Python's lock for long, and the heart with it.
+            if now - found.launched_at >= config.start_timeout_s:
+                self._replace()
+            return
+        if found.process.silence_s() < config.silence_limit_s:
+            found.silent_since = None
+        elif found.silent_since is None:
+            found.silent_since = now
+        silent = found.silent_since is not None and now - found.silent_since >= _SECOND_LOOK_S
+        unanswered = found.asked_at is not None and now - found.asked_at >= config.hang_limit_s
+        if silent or unanswered:
+            self._replace()
+
+    def _relieve_if_large(self, found: _Process) -> None:
+        limit = memory_limit_bytes(self._config)
+        if limit and self._successor is None and found.process.resident_bytes() > self._config.recycle_share * limit:
+            self._successor = self._launched()
+            self._starts += 1
+
+    @contextlib.contextmanager
+    def _replaced_on_death(self) -> Iterator[None]:
+        try:
+            yield
+        except ProcessDied as error:
+            self._replace()
+            raise ForecastFailed(Reason.MODEL_DIED, str(error)) from error
+
+    def _replace(self) -> None:
+        """End the process; the next one starts when the back-off is over, or is there already as a successor."""
+        found, self._current = self._current, self._successor
+        self._successor = None
+        if found is not None:
+            self._end(found)
+        if self._current is None:
             self._back_off()
 
-    def _died(self) -> ForecastFailed:
-        process = self._process
-        assert process is not None
-        # The pipe closes a moment before the exit code is known.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.popen.wait(timeout=0.001)
-        code, said = process.popen.returncode, _last_line(process.errors)
-        self._end()
-        self._back_off()
-        return ForecastFailed(Reason.MODEL_DIED, f"exit code {code}" + (f", {said}" if said else ""))
-
     def _back_off(self) -> None:
-        wait_s = self._config.back_off_s * 2**self._failures_in_a_row
-        self._start_again_at = self._stopwatch() + min(wait_s, self._config.back_off_max_s)
+        wait_s = min(self._config.back_off_s * 2.0 ** min(self._failures_in_a_row, 60), self._config.back_off_max_s)
+        self._start_again_at = self._stopwatch() + wait_s
         self._failures_in_a_row += 1
 
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        self.peak_rss_bytes = max(self.peak_rss_bytes, _peak_rss_bytes(process.popen.pid))
-        process.pipe.close()
-        try:
-            # An idle server ends by itself when the pipe closes; a busy or hung one is not waited for.
-            process.popen.wait(timeout=0.0 if process.asked_at is not None or not process.ready else 2.0)
-        except subprocess.TimeoutExpired:
-            process.popen.kill()
-            process.popen.wait()
-        process.errors.close()
+    def _end(self, found: _Process, patience_s: float = 0.0) -> None:
+        self.peak_rss_bytes = max(self.peak_rss_bytes, found.process.peak_bytes())
+        if not found.process.end(patience_s):
+            self._dying.append(found.process)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(self._config.watch_s):
+            self.tend()
 
 
-def _environment(engine: EngineSpec) -> dict[str, str]:
-    """What must be set before torch loads.
-
-    With OpenMP's spin-waiting, one busy neighbour core makes a forecast several times slower; and one thread,
-    because waking a second one for each of a forecast's many small steps costs more than it saves. The stock engine
-    is left as it comes, for it is there to be compared with.
-    """
-    if engine.kind == "stock":
-        return {}
-    return {
-        "OMP_WAIT_POLICY": "passive",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128,garbage_collection_threshold:0.6,expandable_segments:True",
-    }
-
-
-def _peak_rss_bytes(pid: int) -> int:
-    """Largest resident memory a live process has had; 0 where the system does not tell."""
-    with contextlib.suppress(OSError, ValueError), Path(f"/proc/{pid}/status").open() as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-def _last_line(stream: IO[bytes]) -> str:
-    stream.seek(0)
-    lines = stream.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
+def _require_answer_to(request: Request, reply: Reply, contexts: Context) -> None:
+    """Raise ForecastFailed unless the reply is a sound answer to this very request."""
+    if reply.sequence != request.sequence:
+        raise ForecastFailed(Reason.STALE_ANSWER, f"answer {reply.sequence} to request {request.sequence}")
+    if reply.status is Status.OUT_OF_MEMORY:
+        raise ForecastFailed(Reason.OUT_OF_MEMORY, reply.text)
+    if reply.status is not Status.OK:
+        raise ForecastFailed(Reason.MODEL_ERROR, reply.text)
+    if (reply.rows, reply.horizon_bars) != (request.rows, request.horizon_bars):
+        shape, wanted = (reply.rows, reply.horizon_bars), (request.rows, request.horizon_bars)
+        raise ForecastFailed(Reason.WRONG_SHAPE, f"quantiles of {shape} rows and bars, not {wanted}")
+    if reply.digest != digest_of(contexts):
+        raise ForecastFailed(Reason.STALE_ANSWER, "the answer is to another window")

@@ -4,7 +4,9 @@ Arrays travel through one block of memory that both have mapped; the pipe carrie
 has no name in the file system: when both processes are gone, however they went, so is the block.
 
     request:  sequence number, rows, context bars, horizon bars; contexts at the block's beginning
-    answer:   sequence number, status, text;                     quantiles behind the contexts
+    answer:   sequence number, status, shape of the quantiles, digest of the contexts they are of, text;
+              quantiles behind the contexts
+    heart:    the model process's clock, written ten times a second, at the block's end
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import mmap
 import os
 import struct
 import tempfile
+import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -27,10 +30,13 @@ MAX_HORIZON_BARS = 512
 
 _CONTEXT_BYTES = MAX_ROWS * MAX_CONTEXT_BARS * 4
 _ANSWER_BYTES = MAX_ROWS * MAX_HORIZON_BARS * len(QUANTILE_LEVELS) * 4
-BLOCK_BYTES = _CONTEXT_BYTES + _ANSWER_BYTES
+_HEART_AT = _CONTEXT_BYTES + _ANSWER_BYTES
+BLOCK_BYTES = _HEART_AT + 8
+
+HEART_BEAT_S = 0.1
 
 _REQUEST = struct.Struct("<QIII")
-_ANSWER = struct.Struct("<QI")
+_ANSWER = struct.Struct("<QIIII")
 
 
 class Status(IntEnum):
@@ -62,21 +68,38 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """How a request came out; ``text`` is the error, if any."""
+    """How a request came out.
+
+    ``rows`` and ``horizon_bars`` tell the shape of the quantiles, ``digest`` the contexts that they are of (see
+    :func:`digest_of`); ``text`` is the error, if any.
+    """
 
     sequence: int
     status: Status
     text: str = ""
+    rows: int = 0
+    horizon_bars: int = 0
+    digest: int = 0
 
     def pack(self) -> bytes:
         """As bytes for the pipe."""
-        return _ANSWER.pack(self.sequence, self.status) + self.text.encode()
+        head = _ANSWER.pack(self.sequence, self.status, self.rows, self.horizon_bars, self.digest)
+        return head + self.text.encode()
 
     @classmethod
     def unpack(cls, raw: bytes) -> Reply:
-        """Back from bytes."""
-        sequence, status = _ANSWER.unpack_from(raw)
-        return cls(sequence, Status(status), raw[_ANSWER.size :].decode(errors="replace"))
+        """Back from bytes. Raises ValueError for what is none."""
+        try:
+            sequence, status, rows, horizon_bars, digest = _ANSWER.unpack_from(raw)
+        except struct.error as error:
+            raise ValueError(f"{len(raw)} bytes are no answer") from error
+        text = raw[_ANSWER.size :].decode(errors="replace")
+        return cls(sequence, Status(status), text, rows, horizon_bars, digest)
+
+
+def digest_of(contexts: NDArray[np.float32]) -> int:
+    """Tells one batch of contexts from another; an answer is held against it."""
+    return zlib.crc32(np.ascontiguousarray(contexts).data)
 
 
 class Block:
@@ -102,6 +125,15 @@ class Block:
         if not self._map.closed:
             self._map.close()
             os.close(self.descriptor)
+
+    def beat(self, clock_s: float) -> None:
+        """Write the time of a heartbeat, by the clock that both processes share (``time.monotonic``)."""
+        struct.pack_into("<d", self._map, _HEART_AT, clock_s)
+
+    def last_beat(self) -> float:
+        """The time of the last heartbeat; 0 before the first."""
+        (clock_s,) = struct.unpack_from("<d", self._map, _HEART_AT)
+        return float(clock_s)
 
     def contexts(self, rows: int, context_bars: int) -> NDArray[np.float32]:
         """The contexts' part, shape (rows, context_bars)."""

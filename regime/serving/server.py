@@ -1,32 +1,58 @@
 """The model process: loads one checkpoint, answers one request at a time, ends with its parent.
 
-Started by :class:`~regime.serving.client.ModelClient` as ``python -m regime.serving.server``; the checkpoint comes as
-JSON on the command line, the pipe and the memory block as inherited file descriptors.
+Started by :class:`~regime.serving.process.ChildProcess` as ``python -m regime.serving.server``; the checkpoint comes
+as JSON on the command line, the pipe and the memory block as inherited file descriptors.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
+import resource
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from regime.errors import ModelUnavailable
+from regime.forecast import Context
 from regime.model.checkpoint import Checkpoint
 from regime.model.engines import EngineSpec, load_engine
 from regime.model.weights import load_weights
-from regime.serving.protocol import Block, Reply, Request, Status
+from regime.serving.protocol import HEART_BEAT_S, Block, Reply, Request, Status, digest_of
+
+_PR_SET_PDEATHSIG = 1
 
 
-def main(arguments: list[str]) -> int:
-    """Serve until the parent closes the pipe or is gone."""
+@dataclass(frozen=True)
+class Answer:
+    """Quantiles, shape (rows, horizon_bars, 9), and the digest of the contexts they are of."""
+
+    quantiles: NDArray[np.float32]
+    digest: int
+
+
+AnswerFunction = Callable[[Context, int], Answer]
+"""Contexts and a horizon in, an answer out; raises what it likes."""
+
+
+def main(arguments: list[str], disturb: Callable[[AnswerFunction], AnswerFunction] | None = None) -> int:
+    """Serve until the parent closes the pipe or is gone. A rig may put ``disturb`` in the model's way."""
     spec = json.loads(arguments[0])
+    _die_with_parent(spec["parent"])
     pipe = Connection(spec["pipe"])
     block = Block(spec["block"])
-    threading.Thread(target=_end_with_parent, args=(spec["parent"],), daemon=True).start()
+    threading.Thread(target=_beat, args=(block, spec["parent"]), daemon=True).start()
+    _limit_memory(spec["memory_limit_bytes"])
     checkpoint = Checkpoint(spec["name"], Path(spec["weights"]), spec["sha256"], spec["hyper_parameters"])
     started = time.perf_counter()
     try:
@@ -34,6 +60,10 @@ def main(arguments: list[str]) -> int:
     except (ModelUnavailable, MemoryError) as error:
         pipe.send_bytes(json.dumps({"error": str(error) or "not enough memory to load the model"}).encode())
         return 1
+
+    def forecast(contexts: Context, horizon_bars: int) -> Answer:
+        return Answer(model.forecast(contexts, horizon_bars), digest_of(contexts))
+
     ready = {
         "engine": choice.name,
         "note": choice.note,
@@ -41,37 +71,59 @@ def main(arguments: list[str]) -> int:
         "load_s": time.perf_counter() - started,
     }
     pipe.send_bytes(json.dumps(ready).encode())
+    answer = forecast if disturb is None else disturb(forecast)
     while True:
         try:
             request = Request.unpack(pipe.recv_bytes())
+            pipe.send_bytes(_serve(request, block, answer).pack())
         except (EOFError, OSError):
             return 0
-        try:
-            contexts = block.contexts(request.rows, request.context_bars)
-            block.answers(request.rows, request.horizon_bars)[:] = model.forecast(contexts, request.horizon_bars)
-            reply = Reply(request.sequence, Status.OK)
-        except MemoryError as error:
-            reply = Reply(request.sequence, Status.OUT_OF_MEMORY, str(error))
-        except ValueError as error:
-            reply = Reply(request.sequence, Status.ERROR, str(error))
-        except Exception as error:  # whatever torch raises is for the parent to record
-            reply = Reply(request.sequence, Status.ERROR, repr(error))
-        try:
-            pipe.send_bytes(reply.pack())
-        except OSError:
-            return 0
 
 
-def _end_with_parent(parent: int) -> None:
-    """A closed pipe ends an idle server; this ends one that is in the middle of a forecast."""
+def _serve(request: Request, block: Block, answer: AnswerFunction) -> Reply:
+    try:
+        found = answer(block.contexts(request.rows, request.context_bars), request.horizon_bars)
+        rows, horizon_bars, _ = found.quantiles.shape
+        if (rows, horizon_bars) == (request.rows, request.horizon_bars):
+            block.answers(rows, horizon_bars)[:] = found.quantiles
+        return Reply(request.sequence, Status.OK, "", rows, horizon_bars, found.digest)
+    except MemoryError as error:
+        return Reply(request.sequence, Status.OUT_OF_MEMORY, str(error))
+    except ValueError as error:
+        return Reply(request.sequence, Status.ERROR, str(error))
+    except Exception as error:  # whatever torch raises is for the parent to record
+        return Reply(request.sequence, Status.ERROR, repr(error))
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel for SIGKILL when the parent is gone: it reaches even a process that is stopped."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _beat(block: Block, parent: int) -> None:
+    """Show that this process runs, and end it where the kernel does not when the parent is gone."""
     while os.getppid() == parent:
-        time.sleep(1.0)
+        block.beat(time.monotonic())
+        time.sleep(HEART_BEAT_S)
     os._exit(0)
 
 
-if __name__ == "__main__":
-    # A parent that gives up tells so through the pipe; Ctrl-C at the terminal is the parent's to handle.
-    import signal
+def _limit_memory(limit_bytes: int) -> None:
+    """Private memory beyond the limit is refused, which Python sees as MemoryError."""
+    if limit_bytes:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
+
+def run(arguments: list[str], disturb: Callable[[AnswerFunction], AnswerFunction] | None = None) -> None:
+    """Serve as a process of its own. Ctrl-C at the terminal is for the parent, which tells through the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(arguments, disturb))
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -20,7 +20,8 @@ from regime.forecast import Context
 from regime.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
 from regime.model.engines import EngineSpec
 from regime.serving.ahead import BATCH_ROWS, AheadForecasts, forecast_ahead
-from regime.serving.client import ModelClient, ServingConfig
+from regime.serving.client import ModelClient
+from regime.serving.config import ServingConfig
 from regime.signal import Level, Reason
 from tests.regime.streams import HOUR_S, bars, detector, signals_of
 
@@ -171,8 +172,9 @@ def test_a_process_that_hangs_is_replaced_after_the_hang_limit() -> None:
         with pytest.raises(ForecastFailed) as caught:
             client.forecast(windows(1), HORIZON, 0.3)
         assert caught.value.reason is Reason.TIMEOUT
-        assert not psutil.pid_exists(pid)
         assert np.isfinite(client.forecast(windows(1), HORIZON, PATIENT_S)).all()
+        client.tend()
+        assert not psutil.pid_exists(pid)
 
 
 def test_while_a_process_stays_away_forecasts_fail_at_once() -> None:
