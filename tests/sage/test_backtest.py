@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,11 +19,11 @@ from regime.errors import ModelUnavailable
 from regime.model.engines import EngineSpec, choose_engine
 from regime.signal import BarRejected, Level, Reason, Signal
 from regime.window import BarInput
-from sage import backtest as assembly
 from sage import rundir
 from sage.backtest import BacktestRun, run_backtest
 from sage.config import BacktestConfig
 from sage.results import determinism_hash, summary, tables
+from sage.rig import Rig
 from sage.tearsheet import fill_line
 from tests.conftest import SHORT_BARS, clean_environment, short_config
 
@@ -256,13 +257,13 @@ def test_a_write_that_fails_leaves_nothing(
 def test_an_interrupted_run_leaves_nothing_and_says_130(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from sage import backtest\n"
+        "from sage import rig\n"
         "from cli.app import app\n"
-        "class Interrupting(backtest.Detector):\n"
+        "class Interrupting(rig.Detector):\n"
         "    def step(self, bar):\n"
         "        if self._state.accepted_bars == 300: raise KeyboardInterrupt\n"
         "        return super().step(bar)\n"
-        "backtest.Detector = Interrupting\n"
+        "rig.Detector = Interrupting\n"
         f"app(['backtest', '--level', '2', '--out', {str(tmp_path / 'run')!r}])\n"
     )
     done = subprocess.run(
@@ -273,16 +274,17 @@ def test_an_interrupted_run_leaves_nothing_and_says_130(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rejected_bars_get_an_event_instead_of_a_signal_and_open_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Spoiling(assembly.Detector):
-        """Sees a broken bar every fiftieth time; NT itself would not let one in."""
+def test_rejected_bars_get_an_event_instead_of_a_signal_and_open_nothing() -> None:
+    class Spoiling(Rig):
+        """Breaks every fiftieth bar; NT itself would not let one in."""
 
-        def step(self, bar: BarInput) -> Signal | BarRejected:
-            seen = self._state.accepted_bars + self._state.rejected_bars
-            return super().step(dataclasses.replace(bar, close=math.nan) if seen % 50 == 49 else bar)
+        seen = 0
 
-    monkeypatch.setattr(assembly, "Detector", Spoiling)
-    run = run_backtest(without_model(400))
+        def bars(self, bar: BarInput) -> Sequence[BarInput]:
+            self.seen += 1
+            return [dataclasses.replace(bar, close=math.nan) if self.seen % 50 == 0 else bar]
+
+    run = run_backtest(without_model(400), rig=Spoiling())
     assert len(run.rejections) == 8
     assert len(run.signals) == 392
     rejected = {rejection.ts_event for rejection in run.rejections}
@@ -292,16 +294,14 @@ def test_rejected_bars_get_an_event_instead_of_a_signal_and_open_nothing(monkeyp
     assert (figures["rejected_bars"], figures["signals"], figures["bars"]) == (8, 392, 400)
 
 
-def test_impossible_signals_are_counted_and_never_traded_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Lying(assembly.Detector):
-        """Is surer than sure."""
+def test_impossible_signals_are_counted_and_never_traded_on() -> None:
+    class Lying(Rig):
+        """Makes the strategy hear of signals that are surer than sure."""
 
-        def step(self, bar: BarInput) -> Signal | BarRejected:
-            answer = super().step(bar)
+        def heard(self, answer: Signal | BarRejected) -> Signal | BarRejected:
             return dataclasses.replace(answer, confidence=2.0) if isinstance(answer, Signal) else answer
 
-    monkeypatch.setattr(assembly, "Detector", Lying)
-    run = run_backtest(without_model(200))
+    run = run_backtest(without_model(200), rig=Lying())
     assert sum(run.ignored_signals.values()) == 200
     assert run.orders == []
     figures = summary(run, tables(run))
