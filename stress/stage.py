@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -40,7 +41,8 @@ class Stage:
 
     ``control`` makes the model misbehave, real or simulated. ``bar_faults`` are applied to each bar in turn, in the
     order in which they were added, ``signal_faults`` to what the strategy hears. ``rng`` is the fault's only source
-    of chance. ``kept`` is the faults' own memory of what they are to set right.
+    of chance. ``kept`` is the faults' own memory of what they are to set right. ``kill`` sends a signal to a model
+    process (``stage.kill(pid, SIGSTOP)``), one of the system's or, where the machine is simulated, one of its own.
     """
 
     detector: Detector
@@ -51,6 +53,7 @@ class Stage:
     bar_faults: list[BarFault] = field(default_factory=list)
     signal_faults: list[SignalFault] = field(default_factory=list)
     kept: dict[str, object] = field(default_factory=dict)
+    kill: Callable[[int, int], None] = os.kill
 
     def distort(self, bar: BarInput) -> list[BarInput]:
         """The bars that take a bar's place."""
