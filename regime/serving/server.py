@@ -31,6 +31,7 @@ from regime.model.weights import load_weights
 from regime.serving.protocol import HEART_BEAT_S, Block, Reply, Request, Status, digest_of
 
 _PR_SET_PDEATHSIG = 1
+_ROOM_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def main(arguments: list[str], disturb: Callable[[AnswerFunction], AnswerFunctio
     checkpoint = Checkpoint(spec["name"], Path(spec["weights"]), spec["sha256"], spec["hyper_parameters"])
     started = time.perf_counter()
     try:
+        _require_room(checkpoint.weights)
         model, choice = load_engine(load_weights(checkpoint), EngineSpec(**spec["engine"]))
     except (ModelUnavailable, MemoryError) as error:
         pipe.send_bytes(json.dumps({"error": str(error) or "not enough memory to load the model"}).encode())
@@ -117,6 +119,12 @@ def _limit_memory(limit_bytes: int) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         limit = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _require_room(weights: Path) -> None:
+    """Raise MemoryError before a library runs out of memory half-way: one of them then waits for itself for good."""
+    with contextlib.suppress(OSError):
+        bytearray(_ROOM_BYTES + 4 * weights.stat().st_size)
 
 
 def run(arguments: list[str], disturb: Callable[[AnswerFunction], AnswerFunction] | None = None) -> None:
