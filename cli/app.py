@@ -5,6 +5,8 @@ Heavy imports (NautilusTrader, pandas) happen inside the commands, so that ``sag
 
 from __future__ import annotations
 
+import signal
+
 import typer
 
 from cli.backtest import backtest
@@ -40,3 +42,5 @@ def main(
     ),
 ) -> None:
     """A crash-test rig for model-driven trading. Built with technology from NXAI."""
+    # Being told to end is like Ctrl-C: what is half-written is taken back, and no process is left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

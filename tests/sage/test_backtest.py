@@ -254,14 +254,15 @@ def test_a_write_that_fails_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_run_leaves_nothing_and_says_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_leaves_nothing_and_says_130(tmp_path: Path, how: str) -> None:
     code = (
-        "import sys\n"
+        "import os, signal\n"
         "from sage import rig\n"
         "from cli.app import app\n"
         "class Interrupting(rig.Detector):\n"
         "    def step(self, bar):\n"
-        "        if self._state.accepted_bars == 300: raise KeyboardInterrupt\n"
+        f"        if self._state.accepted_bars == 300: os.kill(os.getpid(), signal.{how})\n"
         "        return super().step(bar)\n"
         "rig.Detector = Interrupting\n"
         f"app(['backtest', '--level', '2', '--out', {str(tmp_path / 'run')!r}])\n"
