@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from regime.errors import ModelUnavailable
+from regime.model.hyper_parameters import read_sizes
 from regime.model.registry import HubName, find_pulled, read_provenance
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+ARCHITECTURE = "TiRexZero"
 EMBEDDED = "embedded"
 EMBEDDED_SHA256 = "d9fef281ff975a87da2e78699eba077ea2a325b3ba6ac6a249e1e1cf74ad4f6f"
 """Of the weights that ship with SAGE."""
@@ -71,28 +73,48 @@ def recorded_sha256(checkpoint: Checkpoint) -> tuple[str, str]:
 
 def locate_checkpoint(name: str) -> Checkpoint:
     """The same without regard to what was recorded of its bytes."""
-    path = _EMBEDDED_DIR if name == EMBEDDED else Path(name).expanduser()
-    if not path.exists():
-        path = _pulled(name)
-    if path.is_file():
-        if path.suffix != ".ckpt":
-            raise ModelUnavailable(
-                f"model {name!r}: give a directory with {CONFIG_FILE} and {WEIGHTS_FILE}, or a .ckpt file"
-            )
-        return Checkpoint(name, path.resolve(), sha256_of(path), None)
-    config_path, weights = path / CONFIG_FILE, path / WEIGHTS_FILE
-    for needed in (config_path, weights):
-        if not needed.is_file():
-            raise ModelUnavailable(f"model {name!r}: {needed.name} is missing in {path}")
     try:
-        document = json.loads(config_path.read_text())
-        hyper_parameters = dict(document["hyper_parameters"])
-        architecture = document["architecture"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelUnavailable(f"model {name!r}: {CONFIG_FILE} is no checkpoint description ({error!r})") from error
-    if architecture != "TiRexZero":
-        raise ModelUnavailable(f"model {name!r}: architecture {architecture!r} is unknown; TiRexZero is the one served")
-    return Checkpoint(name, weights.resolve(), sha256_of(weights), hyper_parameters)
+        path = _EMBEDDED_DIR if name == EMBEDDED else Path(name).expanduser()
+        if not path.exists():
+            path = _pulled(name)
+        if path.is_file():
+            if path.suffix != ".ckpt":
+                raise ModelUnavailable(
+                    f"model {name!r}: give a directory with {CONFIG_FILE} and {WEIGHTS_FILE}, or a .ckpt file"
+                )
+            return Checkpoint(name, path.resolve(), sha256_of(path), None)
+        config_path, weights = path / CONFIG_FILE, path / WEIGHTS_FILE
+        for needed in (config_path, weights):
+            if not needed.is_file():
+                both = f"{CONFIG_FILE} and {WEIGHTS_FILE}"
+                raise ModelUnavailable(f"model {name!r}: {needed.name} is missing in {path}; a checkpoint has {both}")
+        hyper_parameters = _read_config(name, config_path)
+        return Checkpoint(name, weights.resolve(), sha256_of(weights), hyper_parameters)
+    except (OSError, RuntimeError) as error:
+        # A name too long, a directory without permission, the home of a user whom nobody knows.
+        raise ModelUnavailable(f"model {name!r}: cannot be looked up ({error})") from error
+
+
+def _read_config(name: str, path: Path) -> dict[str, Any]:
+    """Hyper-parameters of which a network can be made; whether the tensors fit them is seen when they are loaded."""
+    where = f"model {name!r}: {path}"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelUnavailable(f"{where}: not readable ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelUnavailable(f"{where} is no checkpoint description: not JSON ({error})") from error
+    if not isinstance(document, dict) or not {"architecture", "hyper_parameters"} <= set(document):
+        raise ModelUnavailable(f"{where} is no checkpoint description: it must hold architecture and hyper_parameters")
+    if document["architecture"] != ARCHITECTURE:
+        raise ModelUnavailable(
+            f"{where}: architecture {document['architecture']!r} is unknown; {ARCHITECTURE} is the one served"
+        )
+    try:
+        read_sizes(document["hyper_parameters"])
+    except ValueError as error:
+        raise ModelUnavailable(f"{where}: {error}") from error
+    return dict(document["hyper_parameters"])
 
 
 def _pulled(name: str) -> Path:

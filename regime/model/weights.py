@@ -6,6 +6,7 @@ No torch here, unless the file is a pickle: the model process of a safetensors c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from safetensors.numpy import load_file
 
 from regime.errors import ModelUnavailable
 from regime.forecast import QUANTILE_LEVELS
-from regime.model.checkpoint import Checkpoint
+from regime.model.checkpoint import CONFIG_FILE, Checkpoint
+from regime.model.hyper_parameters import read_sizes
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -53,26 +55,8 @@ class Architecture:
 
     @classmethod
     def of(cls, hyper_parameters: dict[str, Any]) -> Architecture:
-        """Read it from a checkpoint's hyper-parameters. Raises ValueError for what SAGE does not serve."""
-        model, context_bars = hyper_parameters["model_config"], int(hyper_parameters["train_ctx_len"])
-        block = model["block_kwargs"]
-        if tuple(model["quantiles"]) != QUANTILE_LEVELS:
-            raise ValueError("it forecasts other quantiles than 0.1 to 0.9")
-        if model["input_patch_size"] != model["output_patch_size"]:
-            raise ValueError("its input and output patches differ in length")
-        width, heads, patch_bars = int(block["embedding_dim"]), int(block["num_heads"]), int(model["input_patch_size"])
-        if min(width, heads, patch_bars, int(block["num_blocks"])) < 1 or width % heads or context_bars % patch_bars:
-            raise ValueError("its sizes make no network: heads must divide the width, and patches the context")
-        up = int(width * float(block.get("ffn_proj_factor", 2.6667)))
-        return cls(
-            width=width,
-            heads=heads,
-            blocks=int(block["num_blocks"]),
-            patch_bars=patch_bars,
-            hidden=int(model["input_ff_dim"]),
-            up=-(-up // 64) * 64,
-            context_bars=context_bars,
-        )
+        """Read it from a checkpoint's hyper-parameters. Raises ValueError naming what SAGE does not serve."""
+        return cls(**read_sizes(hyper_parameters))
 
     def hyper_parameters(self) -> dict[str, Any]:
         """The same as tirex-ts writes it, for a configuration file."""
@@ -141,37 +125,50 @@ def load_weights(checkpoint: Checkpoint) -> Weights:
     ModelUnavailable
         If the file is damaged, or its tensors do not fit its configuration; the first that does not is named.
     """
-    where = f"model {checkpoint.name!r}: {checkpoint.weights.name}"
+    where = f"model {checkpoint.name!r}: {checkpoint.weights}"
     if checkpoint.hyper_parameters is None:
         # Pickles are torch's own format, and only they need it here.
         from regime.model.pickled import read_pickled
 
         hyper_parameters, tensors = read_pickled(checkpoint)
+        described_in, described_by = str(checkpoint.weights), "its own hyper-parameters"
     else:
-        hyper_parameters = checkpoint.hyper_parameters
-        try:
-            tensors = load_file(checkpoint.weights)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            raise ModelUnavailable(f"{where} is damaged: {error}") from error
+        hyper_parameters, tensors = checkpoint.hyper_parameters, _read(checkpoint.weights, where)
+        described_in, described_by = str(checkpoint.weights.with_name(CONFIG_FILE)), CONFIG_FILE
     try:
         architecture = Architecture.of(hyper_parameters)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelUnavailable(f"{where} does not fit its configuration: {error}") from error
-    return Weights(architecture, _checked(architecture, tensors, where), hyper_parameters)
+    except ValueError as error:
+        raise ModelUnavailable(f"model {checkpoint.name!r}: {described_in}: {error}") from error
+    return Weights(architecture, _checked(architecture, tensors, where, described_by), hyper_parameters)
 
 
-def _checked(architecture: Architecture, tensors: Tensors, where: str) -> Tensors:
+def _read(path: Path, where: str) -> dict[str, NDArray[Any]]:
+    try:
+        return dict(load_file(path))
+    except OSError as error:
+        raise ModelUnavailable(f"{where} cannot be read ({error.strerror or error})") from error
+    except TypeError as error:
+        raise ModelUnavailable(f"{where}: {error}; tensors must be float16, float32 or float64") from error
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelUnavailable(f"{where} is damaged ({error}); fetch it again") from error
+
+
+def _checked(architecture: Architecture, tensors: dict[str, NDArray[Any]], where: str, described_by: str) -> Tensors:
     shapes = architecture.shapes()
+    misfit, checked = f"{where} does not fit {described_by}", {}
     for name, shape in shapes.items():
         if name not in tensors:
-            raise ModelUnavailable(f"{where} does not fit its configuration: tensor {name} is missing")
-        if tensors[name].shape != shape:
-            raise ModelUnavailable(
-                f"{where} does not fit its configuration: {name} has shape {tensors[name].shape}, expected {shape}"
-            )
-        if not np.isfinite(tensors[name]).all():
+            raise ModelUnavailable(f"{misfit}: tensor {name} is missing")
+        found = tensors[name]
+        if found.shape != shape:
+            raise ModelUnavailable(f"{misfit}: {name} has shape {found.shape}, expected {shape}")
+        if not np.issubdtype(found.dtype, np.floating):
+            raise ModelUnavailable(f"{where} is damaged: {name} holds {found.dtype}, not floating-point numbers")
+        with np.errstate(over="ignore"):
+            checked[name] = np.ascontiguousarray(found, dtype=np.float32)
+        if not np.isfinite(checked[name]).all():
             raise ModelUnavailable(f"{where} is damaged: {name} holds NaN or infinity")
     stray = sorted(set(tensors) - set(shapes))
     if stray:
-        raise ModelUnavailable(f"{where} does not fit its configuration: tensor {stray[0]} has no place in it")
-    return {name: np.ascontiguousarray(tensors[name], dtype=np.float32) for name in shapes}
+        raise ModelUnavailable(f"{misfit}: tensor {stray[0]} has no place in it")
+    return checked
