@@ -118,7 +118,7 @@ def pull(
 
 def _wanted(name: str, revision: str | None) -> HubName:
     from data.errors import OptionError
-    from regime.model.registry import HubName, is_revision
+    from regime.model.registry import HubName, parse_revision
 
     try:
         parsed = HubName.parse(name)
@@ -128,11 +128,13 @@ def _wanted(name: str, revision: str | None) -> HubName:
         raise OptionError(f"{name!r}: no name of a hub's model; they read OWNER/NAME, for example NX-AI/TiRex")
     if revision is None:
         return parsed
-    if not is_revision(revision):
-        raise OptionError(f"--revision {revision}: it is the 40 hex digits of a commit; branches and tags may change")
-    if parsed.revision not in {None, revision}:
+    try:
+        commit = parse_revision(revision)
+    except ValueError as error:
+        raise OptionError(f"--revision {revision}: {error}") from error
+    if parsed.revision not in {None, commit}:
         raise OptionError(f"--revision {revision}: the name says {parsed.revision}; give one of them")
-    return dataclasses.replace(parsed, revision=revision)
+    return dataclasses.replace(parsed, revision=commit)
 
 
 def _models_here(root: Path) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from regime.errors import ModelUnavailable
 from regime.model.checkpoint import sha256_of
+from regime.model.registry import Sha256From
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a stage's name, and how much of how much is done."""
@@ -39,7 +40,7 @@ class Source:
     file: str
     size_bytes: int | None = None
     sha256: str | None = None
-    sha256_from: str = "hub"
+    sha256_from: Sha256From = "hub"
 
     def __str__(self) -> str:
         return f"{self.repo}@{self.revision}"
@@ -52,7 +53,7 @@ class Fetched:
     path: Path
     size_bytes: int
     sha256: str
-    sha256_from: str
+    sha256_from: Sha256From
     endpoint: str
 
 

@@ -101,6 +101,7 @@ def pull(
     OSError
         If this machine cannot store it.
     """
+    sha256 = None if sha256 is None else sha256.lower()
     source = _source(name, sha256)
     root = root or models_root()
     directory = directory_of(source.repo, source.revision, root)
@@ -129,7 +130,7 @@ def _source(name: HubName, sha256: str | None) -> Source:
     known = known_model(name.repo)
     pin, file = (known.pin if known else None), known.file if known else "model.ckpt"
     if sha256 is not None and re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
-        raise PullRefused(f"--sha256 {sha256}: it has 64 hex digits, in small letters")
+        raise PullRefused(f"--sha256 {sha256}: it must be the 64 hex digits of a sha256")
     if name.revision is None and pin is None:
         raise PullRefused(
             f"{name}: SAGE has no pinned revision of it; name one, as its page on the hub lists them: "

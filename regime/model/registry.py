@@ -14,11 +14,15 @@ import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+import msgspec
 
 from regime.errors import ModelUnavailable
 
 PROVENANCE_FILE = "provenance.json"
+Sha256From = Literal["pin", "option", "hub"]
+"""Whose word a published file's sha256 was: SAGE's table of pins, ``--sha256``, or the hub itself."""
 ATTRIBUTION = "Built with technology from NXAI"
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -93,9 +97,16 @@ def known_model(repo: str) -> HubModel | None:
     return next((model for model in HUB_MODELS if model.repo.casefold() == repo.casefold()), None)
 
 
-def is_revision(text: str) -> bool:
-    """Whether it is the full 40 hex digits of a commit."""
-    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
+def parse_revision(text: str) -> str:
+    """The commit that a text names, in small letters as the hub writes it. Raises ValueError for what is no commit."""
+    revision = text.lower()
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    stray = re.search(r"[^0-9a-f]", revision)
+    found = f"{stray[0]!r} is none" if stray else f"here are {len(text)}"
+    raise ValueError(
+        f"a revision is the 40 lower-case hex digits of a commit, {found}; branches, tags and short forms may change"
+    )
 
 
 @dataclass(frozen=True)
@@ -112,10 +123,11 @@ class HubName:
         if found is None:
             return None
         repo, revision = found["repo"], found["revision"]
-        if revision is not None and not is_revision(revision):
-            raise ValueError(
-                f"{text!r}: a revision is the 40 hex digits of a commit; branches, tags and short forms may change"
-            )
+        if revision is not None:
+            try:
+                revision = parse_revision(revision)
+            except ValueError as error:
+                raise ValueError(f"{text!r}: {error}") from error
         known = known_model(repo)
         return cls(known.repo if known else repo, revision)
 
@@ -135,9 +147,8 @@ class HubName:
 class Provenance:
     """Where a pulled model came from, written beside its weights.
 
-    ``sha256`` is that of the file as published, known beforehand from the ``sha256_from`` named: ``pin``, ``option``
-    or ``hub`` (what the hub says of its own file). ``weights_sha256`` is that of the safetensors made from it. Times
-    are ISO 8601 in UTC.
+    ``sha256`` is that of the file as published, known beforehand from the ``sha256_from`` named. ``weights_sha256`` is
+    that of the safetensors made from it. Times are ISO 8601 in UTC.
     """
 
     repo: str
@@ -145,7 +156,7 @@ class Provenance:
     file: str
     size_bytes: int
     sha256: str
-    sha256_from: str
+    sha256_from: Sha256From
     weights_sha256: str
     endpoint: str
     pulled_at: str
@@ -167,14 +178,14 @@ def read_provenance(directory: Path) -> Provenance | None:
     """None where nothing is recorded. Raises ModelUnavailable for a record that is damaged."""
     path = directory / PROVENANCE_FILE
     try:
-        document: Any = json.loads(path.read_text())
-        expected = {field.name for field in dataclasses.fields(Provenance)}
-        # A later version may record more.
-        return Provenance(**{name: document[name] for name in expected})
+        # What a later version may record beside these fields is passed over.
+        return msgspec.json.decode(path.read_bytes(), type=Provenance)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelUnavailable(f"{path} is damaged ({error!r}); remove {directory} and pull the model again") from error
+    except OSError as error:
+        raise ModelUnavailable(f"{path}: not readable ({error.strerror})") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ModelUnavailable(f"{path} is damaged ({error}); remove {directory} and pull the model again") from error
 
 
 def models_root() -> Path:

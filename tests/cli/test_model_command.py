@@ -158,8 +158,9 @@ def test_verify_notices_forecasts_that_are_not_in_order(root: Path, tmp_path: Pa
     ("arguments", "said"),
     [
         ([REPO], "--revision <40 hex digits>"),
-        ([REPO, "--revision", "main"], "40 hex digits"),
-        ([f"{REPO}@main"], "40 hex digits"),
+        ([REPO, "--revision", "main"], "--revision main: a revision is the 40 lower-case hex digits of a commit"),
+        ([REPO, "--revision", REVISION[:7].upper()], "40 lower-case hex digits of a commit, here are 7"),
+        ([f"{REPO}@main"], "40 lower-case hex digits"),
         ([NAME, "--revision", "f" * 40], "give one of them"),
         ([NAME, "--sha256", "0"], "64 hex digits"),
         (["embedded"], "OWNER/NAME"),

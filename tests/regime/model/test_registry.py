@@ -17,8 +17,8 @@ from regime.model.registry import (
     HubModel,
     HubName,
     Pin,
-    is_revision,
     models_root,
+    parse_revision,
     pulled_models,
     read_provenance,
 )
@@ -45,12 +45,29 @@ def test_a_hub_name_is_spelled_as_the_hub_spells_it() -> None:
     assert str(HubName(REPO, REVISION)) == f"{REPO}@{REVISION}"
 
 
-@pytest.mark.parametrize("revision", ["main", "v1", "0123456", REVISION.upper(), REVISION[:-1], REVISION + "0", ""])
-def test_a_revision_that_may_change_is_refused(revision: str, root: Path) -> None:
-    with pytest.raises(ValueError, match="40 hex digits"):
+@pytest.mark.parametrize(
+    ("revision", "found"),
+    [
+        ("main", "'m' is none"),
+        ("v1", "'v' is none"),
+        ("0123456", "here are 7"),
+        (REVISION[:-1], "here are 39"),
+        (REVISION + "0", "here are 41"),
+        ("", "here are 0"),
+    ],
+)
+def test_a_revision_that_may_change_is_refused(revision: str, found: str, root: Path) -> None:
+    said = f"'{REPO}@{revision}': a revision is the 40 lower-case hex digits of a commit, {found}"
+    with pytest.raises(ValueError, match=said):
         HubName.parse(f"{REPO}@{revision}")
-    with pytest.raises(ModelUnavailable, match="40 hex digits"):
+    with pytest.raises(ModelUnavailable, match=said):
         find_checkpoint(f"{REPO}@{revision}")
+
+
+def test_a_revision_in_capitals_is_the_same_commit(root: Path) -> None:
+    assert HubName.parse(f"{REPO}@{REVISION.upper()}") == HubName(REPO, REVISION)
+    directory = write_pulled(root)
+    assert find_checkpoint(f"{REPO}@{REVISION.upper()}").weights.parent == directory
 
 
 def test_every_pin_is_whole() -> None:
@@ -58,7 +75,7 @@ def test_every_pin_is_whole() -> None:
         assert HubName.parse(model.repo) == HubName(model.repo)
         assert model.licence.path.is_file()
         if model.pin:
-            assert is_revision(model.pin.revision)
+            assert parse_revision(model.pin.revision) == model.pin.revision
             assert len(bytes.fromhex(model.pin.sha256)) == 32
             # float32 parameters, and what the pickle needs beside them
             assert 0 < model.pin.size_bytes - 4 * 35_291_200 < 1_000_000
@@ -111,10 +128,13 @@ def test_a_path_that_is_there_comes_before_a_hub_name(root: Path, tmp_path: Path
     assert find_checkpoint(REPO).weights.parent == tmp_path / REPO
 
 
-def test_damaged_provenance_is_told_and_a_missing_one_is_none(root: Path) -> None:
+@pytest.mark.parametrize("found", ['"hub"', '"2026-01-01T00:00:00+00:00"', '"torch": ', "{"])
+def test_damaged_provenance_is_told_and_a_missing_one_is_none(root: Path, found: str) -> None:
     directory = write_pulled(root)
-    (directory / PROVENANCE_FILE).write_text('{"repo": 1}')
-    with pytest.raises(ModelUnavailable, match=f"{PROVENANCE_FILE} is damaged"):
+    whole = (directory / PROVENANCE_FILE).read_text()
+    assert found in whole
+    (directory / PROVENANCE_FILE).write_text(whole.replace(found, "7", 1))
+    with pytest.raises(ModelUnavailable, match=f"{PROVENANCE_FILE} is damaged.*pull the model again"):
         read_provenance(directory)
     (directory / PROVENANCE_FILE).unlink()
     assert read_provenance(directory) is None
