@@ -92,6 +92,7 @@ class BacktestRun:
     seconds: dict[str, float] = field(default_factory=dict)
     model_peak_rss_bytes: int = 0
     model_restarts: int = 0
+    breaker_opened: int = 0
     forecasts_computed: int = 0
     forecasts_reused: int = 0
     notes: list[str] = field(default_factory=list)
@@ -300,6 +301,8 @@ def _trade(
             raise BacktestFailed(
                 f"{len(market.bars)} bars, but {len(run.signals)} signals and {len(run.rejections)} rejections"
             )
+        if isinstance(detector, Detector):
+            run.breaker_opened = detector.state.breaker.times_opened
         run.book = strategy.book
         run.nautilus_equity = _nautilus_equity(engine, market)
         run.refused_orders = strategy.refused_orders

@@ -114,6 +114,7 @@ def validate(config: BacktestConfig) -> None:
     """Refuse numbers that make no sense. Raises OptionError naming the key."""
     _require_finite(config, "")
     regime, sizing, costs = config.regime, config.sizing, config.costs
+    breaker, serving = regime.breaker, config.serving
     checks = (
         (0 < config.cash <= CASH_MAX, f"cash must be positive, and at most {CASH_MAX:g}"),
         (config.seed >= 0, "seed must not be negative"),
@@ -135,6 +136,18 @@ def validate(config: BacktestConfig) -> None:
         (sizing.target_volatility > 0, "target_volatility must be positive"),
         (0 <= sizing.rebalance_band < 1, "rebalance_band must lie in [0, 1)"),
         (config.data.synthetic.bars >= 2, "a market needs 2 bars or more"),
+        (1 <= breaker.minimum_calls <= breaker.window_calls,
+         "regime.breaker.minimum_calls must lie between 1 and window_calls"),
+        (breaker.failure_rate > 0 and breaker.slow_rate > 0, "regime.breaker's rates must be positive"),
+        (0 < breaker.slow_share <= 1, "regime.breaker.slow_share must lie between 0 and 1"),
+        (breaker.open_bars >= 1 and breaker.probes >= 1, "regime.breaker.open_bars and probes must be 1 or more"),
+        (0 <= serving.back_off_s <= serving.back_off_max_s,
+         "serving.back_off_s must lie between 0 and back_off_max_s"),
+        (min(serving.start_timeout_s, serving.silence_limit_s) > 0,
+         "serving.start_timeout_s and silence_limit_s must be positive"),
+        (serving.watch_s >= 0 and serving.memory_limit_mb >= 0,
+         "serving.watch_s and memory_limit_mb must not be negative"),
+        (0 < serving.recycle_share <= 1, "serving.recycle_share must lie between 0 and 1"),
         (config.serving.engine.threads >= 1, "serving.engine.threads must be 1 or more"),
     )  # fmt: skip
     for holds, message in checks:

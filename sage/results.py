@@ -223,6 +223,8 @@ def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
         "engine": run.engine_name or None,
         "notes": run.notes,
         "forecast_failures": run.forecast_failures,
+        "model_restarts": run.model_restarts,
+        "breaker_opened": run.breaker_opened,
         "reproducible": _reproducible(run),
         "bars_per_second": len(run.market.bars) / run.seconds["total"],
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},

@@ -83,5 +83,30 @@ def test_numbers_that_make_no_sense_are_refused(part: str, field: str, value: fl
         validate(config)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"minimum_calls": 30}, "minimum_calls"),
+        ({"failure_rate": 0.0}, "rates"),
+        ({"slow_share": 1.5}, "slow_share"),
+        ({"probes": 0}, "probes"),
+    ],
+)
+def test_a_breaker_that_makes_no_sense_is_refused(changes: dict[str, float], said: str) -> None:
+    config = BacktestConfig()
+    breaker = dataclasses.replace(config.regime.breaker, **changes)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=said):
+        validate(dataclasses.replace(config, regime=dataclasses.replace(config.regime, breaker=breaker)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("back_off_s", 61.0), ("silence_limit_s", 0.0), ("watch_s", -1.0), ("recycle_share", 0.0)]
+)
+def test_serving_that_makes_no_sense_is_refused(field: str, value: float) -> None:
+    config = BacktestConfig()
+    with pytest.raises(OptionError, match=field):
+        validate(dataclasses.replace(config, serving=dataclasses.replace(config.serving, **{field: value})))  # type: ignore[arg-type]
+
+
 def test_the_defaults_make_sense() -> None:
     validate(BacktestConfig())
