@@ -16,7 +16,7 @@ from regime.forecast import MEDIAN, Context
 from regime.serving.server import Answer, AnswerFunction
 
 _CONTROL = struct.Struct("<qd")
-_TOO_MUCH_BYTES = 1 << 46
+_TOO_MUCH_BYTES = 1 << 60  # more than an address space, so that no system promises it in the hope of the best
 
 
 class Misbehaviour(IntEnum):
@@ -34,10 +34,14 @@ class Misbehaviour(IntEnum):
     ABSURD_WIDTH = 9
     WRONG_SHAPE = 10
     STALE = 11
+    HOARD = 12
 
 
 class Control:
-    """Which misbehaviour is on, in memory that a model process can share: a kind and a number (seconds, a factor)."""
+    """Which misbehaviour is on, in memory that a model process can share: a kind and a number.
+
+    The number is seconds for SLOW, a factor for ABSURD_WIDTH and bytes for HOARD.
+    """
 
     def __init__(self, descriptor: int | None = None) -> None:
         self.descriptor = os.memfd_create("sage-control") if descriptor is None else descriptor
@@ -64,6 +68,7 @@ class Control:
 def disturbed(answer: AnswerFunction, control: Control, sleep: Callable[[float], None] = time.sleep) -> AnswerFunction:
     """An answer function that goes wrong as the control says; ``sleep`` is simulated where time is."""
     last: list[Answer] = []
+    hoard: list[NDArray[np.uint8]] = []
 
     def misbehave(contexts: Context, horizon_bars: int) -> Answer:
         kind, amount = control.get()
@@ -77,6 +82,11 @@ def disturbed(answer: AnswerFunction, control: Control, sleep: Callable[[float],
                 np.ones(_TOO_MUCH_BYTES, dtype=np.uint8)
             case Misbehaviour.STALE if last:
                 return last[-1]
+            case Misbehaviour.HOARD:
+                # Written to, so that it is resident.
+                hoard.append(np.ones(int(amount), dtype=np.uint8))
+        if kind is not Misbehaviour.HOARD:
+            hoard.clear()
         found = answer(contexts, horizon_bars)
         last[:] = [found]
         return Answer(_spoilt(found.quantiles, kind, amount), found.digest)

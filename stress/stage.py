@@ -77,7 +77,11 @@ class Fault:
     ``begin`` is called before the first bar that it concerns, ``end`` before the first that it does not; ``each``,
     where there is one, before every bar between. ``reasons`` are the codes of which one must be seen. ``ends`` says
     for people how it ends. ``calibration_lost`` and ``window_lost`` say what must be built up again before level 0
-    can return. ``needs`` names what must be there: ``process`` (a real model process), ``cuda``, ``hub``, ``disk``.
+    can return, ``strange_bars`` that it leaves bars in the window that are no market's. ``needs`` names what must be
+    there: ``process`` (a real model process), ``checkpoint`` (a private copy of it, its weights' path in
+    ``stage.kept["checkpoint"]``), ``native`` (the native engine). ``lasts_bars`` is how long the fault lasts unless
+    somebody wants otherwise. ``proof`` says after the run what was not seen of a fault that leaves no reason behind;
+    empty if all was.
     """
 
     name: str
@@ -91,3 +95,6 @@ class Fault:
     calibration_lost: bool = False
     window_lost: bool = False
     needs: frozenset[str] = frozenset()
+    lasts_bars: int = 24
+    strange_bars: bool = False
+    proof: Callable[[Stage], str] | None = None
