@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regime.errors import ForecastFailed, ModelUnavailable
-from regime.forecast import Context, Forecast
+from regime.forecast import Context
 from regime.model.checkpoint import Checkpoint
 from regime.model.tokens import check_request
+from regime.serving import startup
 from regime.serving.config import ServingConfig
 from regime.serving.process import (
     Launcher,
@@ -39,10 +40,6 @@ LOOK_AT_MEMORY_EVERY = 64
 _PATIENCE_S = 2.0
 _SECOND_LOOK_S = 0.5
 """A silent process gets this much longer: both processes may just have been stopped and continued together."""
-
-_CHECK_BARS = 512
-_CHECK_HORIZON_BARS = 16
-_VOLATILITY = 0.01
 
 
 @dataclass
@@ -124,8 +121,7 @@ class ModelClient:
     def start(self) -> None:
         """Start the process, unless launched already, wait until it has loaded the checkpoint, and have it checked.
 
-        The check is one forecast of a simulated window: its quantiles must be finite, in order and of the window's
-        scale. ``check_ms`` tells how long a second one took, the first being slower by nature.
+        See :func:`regime.serving.startup.check`; ``check_ms`` tells how long a forecast took in it.
 
         Raises
         ------
@@ -137,7 +133,7 @@ class ModelClient:
                 if self._current is None:
                     self._spawn()
                 self._await_ready(self._stopwatch() + self._config.start_timeout_s)
-            self._check()
+            self.check_ms = startup.check(self, self._stopwatch, self._config.start_timeout_s)
         except ForecastFailed as error:
             if error.reason is Reason.MODEL_UNAVAILABLE:
                 raise ModelUnavailable(error.detail) from error
@@ -185,13 +181,15 @@ class ModelClient:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            with contextlib.suppress(ForecastFailed):
-                self._look_after()
-                if self._current is None and self._stopwatch() >= self._start_again_at:
+            self._look_after()
+            if self._current is None and self._stopwatch() >= self._start_again_at:
+                with contextlib.suppress(ForecastFailed):  # which has set the back-off
                     self._spawn()
-                elif self._current is not None and not self._current.process.alive():
-                    with self._replaced_on_death():
-                        self._current.process.answer(0.0)
+            elif self._current is not None and not self._current.process.alive():
+                self._replace()
+            elif self._current is not None and not self._current.ready:
+                with contextlib.suppress(ForecastFailed):  # which has replaced it
+                    self._get_ready(self._current, 0.0)
         finally:
             self._lock.release()
 
@@ -243,15 +241,15 @@ class ModelClient:
         return self._current
 
     def _spawn(self) -> None:
-        self._current = self._launched()
-        self._starts += 1
-
-    def _launched(self) -> _Process:
         try:
-            process = self._starter.submit(self._launch, self.checkpoint, self._config).result()
+            self._current = self._launched()
         except OSError as error:
             self._back_off()
             raise ForecastFailed(Reason.MODEL_UNAVAILABLE, f"the model process cannot be started: {error}") from error
+
+    def _launched(self) -> _Process:
+        process = self._starter.submit(self._launch, self.checkpoint, self._config).result()
+        self._starts += 1
         return _Process(process, self._stopwatch())
 
     def _await_ready(self, until: float) -> None:
@@ -276,22 +274,6 @@ class ModelClient:
             self.context_bars = started.context_bars
             found.ready = True
         return found.ready
-
-    def _check(self) -> None:
-        """The start-up check: two forecasts of a window whose scale is known."""
-        rng = np.random.default_rng(1)
-        bars = min(_CHECK_BARS, self.context_bars or _CHECK_BARS)
-        window = (_VOLATILITY * rng.standard_normal((1, bars))).astype(np.float32)
-        for _ in range(2):
-            began = self._stopwatch()
-            answer = self.forecast(window, _CHECK_HORIZON_BARS, self._config.start_timeout_s)
-            self.check_ms = 1e3 * (self._stopwatch() - began)
-        scale = Forecast.of(answer[0], _CHECK_HORIZON_BARS).scale(_VOLATILITY)
-        if isinstance(scale, Reason):
-            raise ForecastFailed(
-                Reason.MODEL_UNAVAILABLE,
-                f"{self.checkpoint.name} fails its start-up check: {scale} in a forecast of simulated returns",
-            )
 
     def _drop_late_answer(self, found: _Process, until: float) -> None:
         """Wait for the answer that an earlier forecast gave up on; nothing else may be asked before."""
@@ -356,8 +338,9 @@ class ModelClient:
     def _relieve_if_large(self, found: _Process) -> None:
         limit = memory_limit_bytes(self._config)
         if limit and self._successor is None and found.process.resident_bytes() > self._config.recycle_share * limit:
-            self._successor = self._launched()
-            self._starts += 1
+            # Where no second process can be had, the first one serves on, up to its ceiling.
+            with contextlib.suppress(OSError):
+                self._successor = self._launched()
 
     @contextlib.contextmanager
     def _replaced_on_death(self) -> Iterator[None]:
