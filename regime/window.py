@@ -13,6 +13,8 @@ from regime.signal import Reason
 
 FloatArray = NDArray[np.float64]
 
+OUT_OF_ORDER = "out of order"
+
 
 @dataclass(frozen=True)
 class BarInput:
@@ -85,7 +87,7 @@ def rejection_of(bar: BarInput, last_ts_ns: int | None) -> str | None:
     if last_ts_ns is not None and bar.ts_ns == last_ts_ns:
         return "duplicate of the bar before"
     if last_ts_ns is not None and bar.ts_ns < last_ts_ns:
-        return "out of order"
+        return OUT_OF_ORDER
     return None
 
 
@@ -93,7 +95,9 @@ class BarWindow:
     """The run of usable bars up to now, and the contexts a model is shown.
 
     The run starts anew after a gap, after several rejected bars in a row, and after a jump of the clock;
-    ``restart`` then holds the reason until the model may be asked again.
+    ``restart`` then holds the reason until the model may be asked again. When more than ``max_rejects`` bars in a row
+    are good but for being too old, and come in order among themselves, it is the clock that has gone back, or an
+    earlier stamp that was wrong: their time is then believed.
     """
 
     def __init__(self, config: RegimeConfig, bar_seconds: int) -> None:
@@ -109,11 +113,16 @@ class BarWindow:
         self.usable_bars = 0
         self.restart: Reason | None = None
         self._rejects_in_a_row = 0
+        self._late_in_a_row = 0
+        self._late_ts_ns = 0
         self._moves = 0
 
     def accept(self, bar: BarInput) -> str | None:
         """Take a bar in, or say why not. Afterwards ``restarted_now`` tells whether the run began with it."""
         why = rejection_of(bar, self.last_ts_ns)
+        if self._clock_went_back(bar, why):
+            self._forget(Reason.CLOCK_JUMP)
+            why = self.last_ts_ns = None
         if why is not None:
             self._rejects_in_a_row += 1
             if self._rejects_in_a_row >= self._config.max_rejects and self.usable_bars:
@@ -158,6 +167,16 @@ class BarWindow:
         context = np.full(self._config.context_bars, np.nan, dtype=np.float32)
         context[len(context) - len(known) :] = known
         return context
+
+    def _clock_went_back(self, bar: BarInput, why: str | None) -> bool:
+        """Whether this is one bar too many that would be fine by an earlier clock."""
+        if why != OUT_OF_ORDER:
+            self._late_in_a_row = 0
+            return False
+        in_order = self._late_in_a_row == 0 or bar.ts_ns > self._late_ts_ns
+        self._late_in_a_row = self._late_in_a_row + 1 if in_order else 1
+        self._late_ts_ns = bar.ts_ns
+        return self._late_in_a_row > self._config.max_rejects
 
     def _append_return(self, value: float) -> None:
         # Counted rather than looked up: the question is asked several times a bar, over hundreds of returns.

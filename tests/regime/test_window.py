@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from regime.config import RegimeConfig
 from regime.serving.ahead import contexts
+from regime.signal import Reason
 from regime.window import BarInput, BarWindow, RingBuffer
 from tests.regime.streams import HOUR_NS, HOUR_S, ScriptedForecaster, bars, detector, shifted
 
@@ -71,6 +72,30 @@ def test_duplicates_and_bars_out_of_order_are_rejected() -> None:
     assert window.accept(GOOD) == "duplicate of the bar before"
     assert window.accept(shifted(GOOD, -1)) == "out of order"
     assert window.accept(shifted(GOOD, 1)) is None
+
+
+def test_a_clock_that_went_back_is_believed_after_as_many_bars_as_make_a_window_unusable() -> None:
+    stream, config = bars(40), RegimeConfig()
+    window = BarWindow(config, HOUR_S)
+    for bar in stream:
+        window.accept(bar)
+    found = [window.accept(shifted(bar, -30)) for bar in bars(50)[40:]]
+    assert found == ["out of order"] * config.max_rejects + [None] * (10 - config.max_rejects)
+    assert (window.usable_bars, window.restart) == (10 - config.max_rejects, Reason.CLOCK_JUMP)
+
+
+def test_one_stamp_in_the_far_future_does_not_end_the_run() -> None:
+    window = BarWindow(RegimeConfig(), HOUR_S)
+    window.accept(GOOD)
+    assert window.accept(shifted(GOOD, 24 * 400)) is None
+    assert [window.accept(shifted(GOOD, hours)) for hours in range(1, 6)][-2:] == [None, None]
+
+
+def test_old_bars_that_come_in_no_order_are_never_believed() -> None:
+    window = BarWindow(RegimeConfig(), HOUR_S)
+    window.accept(GOOD)
+    assert {window.accept(shifted(GOOD, -hours)) for hours in range(1, 20)} == {"out of order"}
+    assert {window.accept(shifted(GOOD, -5)) for _ in range(20)} == {"out of order"}
 
 
 def test_a_return_across_a_gap_never_enters_a_context() -> None:
