@@ -238,8 +238,11 @@ class Detector:
 
     def _in_context(self, reason: Reason) -> Reason:
         """Scores that are few because the run is young are warm-up, not a fault."""
-        state = self._state
-        young = not state.failures and state.window.restart is None and not state.calibrator.restarts
+        state, config = self._state, self.config
+        undisturbed = not state.failures and state.window.restart is None and not state.calibrator.restarts
+        # The first score comes a horizon after the first forecast; whatever lacks later than this was lost.
+        warm_up_bars = config.model_min_bars + config.horizon_bars + config.calibration.min_scores
+        young = undisturbed and state.accepted_bars < warm_up_bars
         return Reason.WARM_UP if reason is Reason.FEW_SCORES and young else reason
 
     def _checkpoint_id(self) -> str:

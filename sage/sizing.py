@@ -125,8 +125,9 @@ def problem_with(signal: Signal, bar_ts_ns: int) -> str | None:
         return "expected return is not finite"
     if not signal.interval_low <= signal.expected_return <= signal.interval_high:
         return "expected return lies outside its interval"
-    if min(signal.realised_volatility, signal.forecast_volatility) < 0:
-        return "negative volatility"
+    volatilities = signal.realised_volatility, signal.forecast_volatility
+    if not all(0.0 <= volatility < math.inf for volatility in volatilities):
+        return "volatility is negative or not finite"
     if len(signal.reasons) != signal.level:
         return f"level {signal.level} with {len(signal.reasons)} reasons"
     return None

@@ -310,6 +310,20 @@ def test_a_gap_is_measured_in_bars_not_in_hours() -> None:
     assert [signal.level for signal in signals_of(subject, daily)][-1] is Level.SIMPLE
 
 
+def test_a_calibration_that_vanished_without_any_failure_is_no_warm_up() -> None:
+    subject = settled()
+    state = subject.snapshot()
+    state.calibrator = detector(None).state.calibrator
+    subject.restore(state)
+    signal = next_signal(subject)
+    assert (signal.level, signal.reasons) == (Level.BASIC, (Reason.FEW_SCORES,))
+
+
+def test_warm_up_ends_with_the_last_bar_before_level_full() -> None:
+    signals = signals_of(detector(ScriptedForecaster()), bars(150))
+    assert [signal.is_warm_up for signal in signals] == [signal.level is not Level.FULL for signal in signals]
+
+
 def test_calibration_starts_over_after_corruption_and_level_full_returns() -> None:
     subject = settled()
     state = subject.snapshot()

@@ -122,7 +122,9 @@ def test_a_target_of_nothing_is_reached_even_within_the_band() -> None:
         ({"transition_probability": math.nan}, "transition_probability"),
         ({"expected_return": math.nan}, "expected return"),
         ({"interval_low": 0.02}, "outside its interval"),
-        ({"realised_volatility": -1.0}, "negative volatility"),
+        ({"realised_volatility": -1.0}, "volatility is negative"),
+        ({"forecast_volatility": math.inf}, "volatility is negative or not finite"),
+        ({"realised_volatility": math.nan}, "volatility is negative or not finite"),
         ({"reasons": (Reason.TIMEOUT,)}, "reasons"),
     ],
 )
