@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from regime.errors import ModelUnavailable
 from regime.forecast import Context
-from regime.model.checkpoint import Checkpoint
+from regime.model.checkpoint import Checkpoint, sha256_of
 from regime.model.engines import EngineSpec, load_engine
 from regime.model.weights import load_weights
 from regime.serving.protocol import HEART_BEAT_S, Block, Reply, Request, Status, digest_of
@@ -58,6 +58,7 @@ def main(arguments: list[str], disturb: Callable[[AnswerFunction], AnswerFunctio
     started = time.perf_counter()
     try:
         _require_room(checkpoint.weights)
+        _require_recorded_weights(checkpoint)
         model, choice = load_engine(load_weights(checkpoint), EngineSpec(**spec["engine"]))
     except (ModelUnavailable, MemoryError) as error:
         pipe.send_bytes(json.dumps({"error": str(error) or "not enough memory to load the model"}).encode())
@@ -125,6 +126,16 @@ def _require_room(weights: Path) -> None:
     """Raise MemoryError before a library runs out of memory half-way: one of them then waits for itself for good."""
     with contextlib.suppress(OSError):
         bytearray(_ROOM_BYTES + 4 * weights.stat().st_size)
+
+
+def _require_recorded_weights(checkpoint: Checkpoint) -> None:
+    """A process that is started later must load what the run began with: signals carry that sha256, and no other."""
+    found = sha256_of(checkpoint.weights)
+    if found != checkpoint.sha256:
+        raise ModelUnavailable(
+            f"model {checkpoint.name!r}: {checkpoint.weights} has changed: its sha256 was {checkpoint.sha256}, and is "
+            f"now {found}; put the file back, or start anew"
+        )
 
 
 def run(arguments: list[str], disturb: Callable[[AnswerFunction], AnswerFunction] | None = None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from regime.config import RegimeConfig
 from regime.errors import ForecastFailed, ModelUnavailable
@@ -258,6 +259,22 @@ def test_weights_that_do_not_fit_their_configuration_are_refused(tmp_path: Path)
     config.write_text(config.read_text().replace('"num_blocks": 4', '"num_blocks": 5'))
     with ModelClient(find_checkpoint(str(swapped))) as client, pytest.raises(ModelUnavailable, match="does not fit"):
         client.start()
+
+
+def test_a_process_that_is_started_again_refuses_weights_that_changed_meanwhile(tmp_path: Path) -> None:
+    own = copied_checkpoint(tmp_path / "own")
+    weights = own / WEIGHTS_FILE
+    with ModelClient(find_checkpoint(str(own)), ServingConfig(back_off_s=0.0)) as client:
+        client.start()
+        assert client.pid is not None
+        tensors = load_file(weights)
+        save_file({name: 1.01 * tensor for name, tensor in tensors.items()}, weights)
+        os.kill(client.pid, signal.SIGKILL)
+        with pytest.raises(ForecastFailed) as died:
+            client.forecast(windows(1), HORIZON, PATIENT_S)
+        with pytest.raises(ForecastFailed, match="has changed") as refused:
+            client.forecast(windows(1), HORIZON, PATIENT_S)
+        assert (died.value.reason, refused.value.reason) == (Reason.MODEL_DIED, Reason.MODEL_UNAVAILABLE)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "NX-AI/TiRex"])
