@@ -281,20 +281,26 @@ class ModelClient:
             self._receive(found, until)
 
     def _receive(self, found: _Process, until: float) -> Reply:
-        with self._replaced_on_death():
-            try:
-                reply = found.process.answer(until - self._stopwatch())
-            except ValueError as error:
-                self._replace()
-                raise ForecastFailed(Reason.MODEL_ERROR, f"the model process does not make sense: {error}") from error
+        reply = self._said_by(found, until - self._stopwatch())
         if reply is None:
             self._replace_if_hung(found)
             raise ForecastFailed(Reason.TIMEOUT)
-        found.asked_at = None
+        return reply
+
+    def _said_by(self, found: _Process, timeout_s: float) -> Reply | None:
+        """The answer to what the process was asked last; None where it does not come in time."""
+        with self._replaced_on_death():
+            try:
+                reply = found.process.answer(timeout_s)
+            except ValueError as error:
+                self._replace()
+                raise ForecastFailed(Reason.MODEL_ERROR, f"the model process does not make sense: {error}") from error
+        if reply is not None:
+            found.asked_at = None
         return reply
 
     def _look_after(self) -> None:
-        """What is due without a forecast: the dying, the hung, and a successor that is ready."""
+        """What is due without a forecast: the dying, the hung, and a successor that is ready. Raises ForecastFailed."""
         self._dying = [process for process in self._dying if not process.end(0.0)]
         if self._current is not None:
             self._replace_if_hung(self._current)
@@ -320,8 +326,12 @@ class ModelClient:
 
     def _replace_if_hung(self, found: _Process) -> None:
         """A process that has not answered for the hang limit, or whose heart stands still, will not speak again."""
+        # It may have loaded or answered long ago and had nobody to tell: bars are far apart, or the breaker was open.
+        ready = found.ready or self._get_ready(found, 0.0)
+        if found.asked_at is not None:
+            self._said_by(found, 0.0)
         now, config = self._stopwatch(), self._config
-        if not found.ready:
+        if not ready:
             # Loading may keep Python's lock for long, and the heart with it.
             if now - found.launched_at >= config.start_timeout_s:
                 self._replace()
