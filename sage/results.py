@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regime.signal import Level, Signal
-from sage.backtest import BacktestRun
+from sage.backtest import BacktestRun, OrderRecord
 from sage.ledger import Fill
 
 FloatArray = NDArray[np.float64]
@@ -42,21 +42,15 @@ class Tables:
 
 def tables(run: BacktestRun) -> Tables:
     """Lay out a run as tables; times are nanoseconds since the epoch, UTC."""
-    signal_columns = [item.name for item in fields(Signal)]
-    signals = pd.DataFrame([_signal_row(signal) for signal in run.signals], columns=signal_columns)
-    fills = pd.DataFrame(run.ledger.fills, columns=[item.name for item in fields(Fill)])
     equity = _equity(run)
     equity["buy_and_hold"] = _buy_and_hold(run, equity["close"].to_numpy())
     peak = np.maximum.accumulate(np.concatenate([[run.config.cash], equity["equity"].to_numpy()]))[1:]
     equity["drawdown"] = equity["equity"] / peak - 1.0
     return Tables(
-        signals=signals,
+        **_hashed(run),
         rejections=pd.DataFrame(
             [(rejected.ts_event, rejected.why) for rejected in run.rejections], columns=["ts_ns", "why"]
         ),
-        orders=pd.DataFrame(run.orders, columns=["order_id", "ts_ns", "side", "quantity", "filled_quantity", "status"]),
-        fills=fills,
-        positions=round_trips(run.ledger.fills),
         equity=equity,
         timing=pd.DataFrame(
             [
@@ -66,6 +60,20 @@ def tables(run: BacktestRun) -> Tables:
             columns=["ts_ns", "source", "total_ms", "model_ms"],
         ),
     )
+
+
+def _hashed(run: BacktestRun) -> dict[str, pd.DataFrame]:
+    """The tables that the determinism hash covers; they need no place in the market for any bar."""
+    return {
+        "signals": pd.DataFrame([_signal_row(signal) for signal in run.signals], columns=_names(Signal)),
+        "orders": pd.DataFrame(run.orders, columns=_names(OrderRecord)),
+        "fills": pd.DataFrame(run.ledger.fills, columns=_names(Fill)),
+        "positions": round_trips(run.ledger.fills),
+    }
+
+
+def _names(record: type[Signal] | type[OrderRecord] | type[Fill]) -> list[str]:
+    return [item.name for item in fields(record)]
 
 
 def _equity(run: BacktestRun) -> pd.DataFrame:
@@ -162,9 +170,17 @@ def _buy_and_hold(run: BacktestRun, closes: FloatArray) -> FloatArray:
 
 def determinism_hash(tabled: Tables) -> str:
     """Sha256 over the columns of signals, orders, fills and positions; floats by their exact bits."""
+    return _digest({name: getattr(tabled, name) for name in ("signals", "orders", "fills", "positions")})
+
+
+def determinism_hash_of(run: BacktestRun) -> str:
+    """The same without the other tables, which a run whose bars were stamped anew does not have."""
+    return _digest(_hashed(run))
+
+
+def _digest(frames: dict[str, pd.DataFrame]) -> str:
     digest = hashlib.sha256()
-    for name in ("signals", "orders", "fills", "positions"):
-        frame: pd.DataFrame = getattr(tabled, name)
+    for name, frame in frames.items():
         for column in frame.columns:
             digest.update(f"{name}.{column}:{len(frame)};".encode())
             values = frame[column]

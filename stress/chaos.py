@@ -1,0 +1,198 @@
+"""Chaos: random schedules of several faults over a backtest on a simulated machine, judged bar by bar.
+
+NT's engine, the actor, the detector, the model's client, the breaker and the strategy are the real ones. Time and the
+model process are simulated, so that a schedule of faults takes a tenth of a second and comes out the same each time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from data.bars import Bars
+from data.market import Market, synthetic_market
+from data.synthetic import SyntheticConfig
+from regime.config import BreakerConfig, CalibrationConfig, ClassifierConfig, RegimeConfig
+from regime.serving.config import ServingConfig
+from sage.backtest import BacktestRun, run_backtest
+from sage.config import BacktestConfig, DataConfig, ModelConfig
+from sage.results import determinism_hash_of
+from sage.sizing import SizingConfig
+from stress.expectations import Damage, recovery_bound_bars
+from stress.faults import FAULTS
+from stress.invariants import Evidence, Violation, same_before_cut, violations
+from stress.machine_faults import SLOW_LOAD, machine_faults
+from stress.schedule import Schedule
+from stress.simulated import Machine, Pace
+from stress.stage import Failure, Fault
+from stress.witness import ChaosRig
+
+BARS = 320
+FAULTS_UNTIL = 180
+"""All faults end before this bar, so that level 0 has the time to return."""
+
+MARKETS = 8
+"""Schedules take turns on so many simulated markets."""
+
+LONGEST_BARS = 40
+GAP_S = 1.0
+"""Simulated time from one bar to the next."""
+
+RigType = Callable[..., ChaosRig]
+
+
+def chaos_config() -> BacktestConfig:
+    """A run whose lengths let it recover several times over within a schedule; all else is as always."""
+    regime = RegimeConfig(
+        context_bars=64,
+        horizon_bars=4,
+        model_min_bars=16,
+        smart_min_bars=24,
+        max_gap_bars=6,
+        history_regimes=20,
+        deadline_ms=50.0,
+        hang_limit_s=4.0,
+        calibration=CalibrationConfig(window_scores=100, min_scores=20),
+        classifier=ClassifierConfig(trend_span_bars=24, reference_bars=200),
+        breaker=BreakerConfig(window_calls=8, minimum_calls=4, open_bars=8, probes=2),
+    )
+    return BacktestConfig(
+        data=DataConfig(synthetic=SyntheticConfig(bars=BARS, drift=0.3, mean_direction_bars=40.0)),
+        model=ModelConfig(online=True, store=False),
+        serving=ServingConfig(start_timeout_s=10.0, silence_limit_s=3.0, back_off_s=1.0, back_off_max_s=8.0),
+        regime=regime,
+        # A target beyond every cap, so that it is the caps that bind.
+        sizing=SizingConfig(
+            target_volatility=3.0, conviction_gain=8.0, allow_short=True, emergency_flatten_bars=5, degrade_hold_bars=3
+        ),
+    )
+
+
+def usable_faults() -> dict[str, Fault]:
+    """Faults that need nothing but a stage, by name."""
+    return {name: fault for name, fault in FAULTS.items() if not fault.needs}
+
+
+def fault_lengths() -> dict[str, int]:
+    """All faults that schedules are made of, and the longest that each may last, in bars."""
+    machine = Machine(Pace(), 0)
+    try:
+        known = usable_faults() | machine_faults(machine)
+    finally:
+        machine.close()
+    return {name: min(2 * fault.lasts_bars, LONGEST_BARS) for name, fault in known.items()}
+
+
+@dataclass(frozen=True)
+class Played:
+    """One run of a schedule: what it left, and what was seen of it."""
+
+    schedule: Schedule
+    evidence: Evidence
+    run: BacktestRun | None
+
+
+@dataclass
+class Verdict:
+    """How a schedule came out. ``run_hash`` is empty unless it was asked for."""
+
+    schedule: Schedule
+    bars: int = 0
+    levels: Counter[str] = field(default_factory=Counter)
+    violations: list[Violation] = field(default_factory=list)
+    run_hash: str = ""
+
+
+@lru_cache(maxsize=MARKETS)
+def _market(seed: int) -> Market:
+    return synthetic_market(dataclasses.replace(chaos_config().data.synthetic, seed=seed))
+
+
+def play(schedule: Schedule, rig_type: RigType = ChaosRig, bars: int = BARS) -> Played:
+    """Run a schedule over the first ``bars`` bars of its market."""
+    config = chaos_config()
+    market = _market(schedule.seed % MARKETS)
+    if bars < len(market.bars):
+        columns = (column[:bars] for column in market.bars.columns())
+        market = dataclasses.replace(
+            market, bars=Bars(*columns), nautilus_bars=market.nautilus_bars[:bars], labels=None
+        )
+    machine = Machine(Pace(), schedule.seed)
+    faults = usable_faults() | machine_faults(machine)
+    rig = rig_type(schedule, faults, market.size.seconds, machine, GAP_S)
+    run, error = None, ""
+    try:
+        run = run_backtest(config, rig=rig, market=market)
+        rig.finish()
+    except Exception as caught:  # whatever ends a run early is what is looked for
+        error = f"{type(caught).__name__}: {caught}"
+    finally:
+        machine.close()
+    evidence = Evidence(
+        config=run.config if run is not None else config,
+        bar_seconds=market.size.seconds,
+        market_bars=len(market.bars),
+        run=run,
+        seen=rig.seen,
+        given_bars=len(rig.given),
+        faults=faults,
+        faults_end=schedule.end,
+        back_by=schedule.end + _bound_bars(schedule, faults, config),
+        orphans=sum(not process.ended for process in machine.processes),
+        error=error,
+    )
+    return Played(schedule, evidence, run)
+
+
+def _bound_bars(schedule: Schedule, faults: dict[str, Fault], config: BacktestConfig) -> int:
+    """Bars after the last fault within which level 0 must be back."""
+    planted = [faults[one.name] for one in schedule.planted]
+    failing = {Failure.NO_USABLE_ANSWER, Failure.CHECKPOINT_UNUSABLE, Failure.INDICATORS_FAIL, Failure.NO_HISTORY}
+    regime = config.regime
+    warm_up_bars = regime.model_min_bars + regime.horizon_bars + regime.calibration.min_scores
+    damage = Damage(
+        process=any(fault.failure in failing for fault in planted),
+        # Bad bars of several faults may come in a row.
+        window=any(fault.window_lost or fault.failure is Failure.BAR_REJECTED for fault in planted),
+        strange_bars=any(fault.strange_bars for fault in planted),
+        # What was lost, and what a run that began with faults has never had.
+        scores_short=regime.calibration.min_scores
+        if any(fault.calibration_lost for fault in planted) or schedule.end <= 2 * warm_up_bars
+        else 0,
+    )
+    slow = SLOW_LOAD if any(one.name == "machine.slow_load" for one in schedule.planted) else 1.0
+    bound = recovery_bound_bars(
+        damage,
+        regime,
+        dataclasses.replace(config.serving, hang_limit_s=regime.hang_limit_s),
+        GAP_S,
+        1.5 * slow * Pace().load_s,
+    )
+    young = max(0, regime.model_min_bars - schedule.end)
+    return bound + young
+
+
+def judge(schedule: Schedule, rig_type: RigType = ChaosRig, *, again: bool = False) -> Verdict:
+    """Run a schedule and hold every invariant against it; ``again`` adds those that take further runs (2 and 7)."""
+    played = play(schedule, rig_type)
+    verdict = Verdict(schedule, len(played.evidence.seen), violations=violations(played.evidence))
+    if played.run is None:
+        return verdict
+    verdict.levels.update(signal.level.name for signal in played.run.signals)
+    if again:
+        verdict.run_hash = determinism_hash_of(played.run)
+        cut = int(np.random.default_rng([schedule.seed, 3]).integers(2, BARS))
+        part = play(schedule, rig_type, cut).run
+        if part is None:
+            verdict.violations.append(Violation(2, cut, "the run fails where the market ends at this bar"))
+        else:
+            verdict.violations += same_before_cut(played.run, part)
+        second = play(schedule, rig_type).run
+        if second is None or determinism_hash_of(second) != verdict.run_hash:
+            verdict.violations.append(Violation(7, 0, "a second run of the same schedule has another hash"))
+    return verdict
