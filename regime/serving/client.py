@@ -163,6 +163,9 @@ class ModelClient:
                 found.process.ask(request, contexts)
             found.asked_at = self._stopwatch()
             reply = self._receive(found, until)
+            if reply.status is Status.OUT_OF_MEMORY:
+                # At its ceiling already: it would refuse for good, and never come to the next look.
+                self._relieve_if_large(found)
             _require_answer_to(request, reply, contexts)
             self._failures_in_a_row = 0
             quantiles = found.process.quantiles(rows, horizon_bars)
@@ -181,7 +184,8 @@ class ModelClient:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            self._look_after()
+            with contextlib.suppress(ForecastFailed):  # which has replaced it
+                self._look_after()
             if self._current is None and self._stopwatch() >= self._start_again_at:
                 with contextlib.suppress(ForecastFailed):  # which has set the back-off
                     self._spawn()

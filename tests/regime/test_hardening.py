@@ -10,19 +10,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
 from regime.errors import ForecastFailed, ModelUnavailable
-from regime.model.checkpoint import find_checkpoint
+from regime.model.checkpoint import WEIGHTS_FILE, find_checkpoint
 from regime.serving.client import LOOK_AT_MEMORY_EVERY, ModelClient
 from regime.serving.config import ServingConfig
 from regime.serving.process import ChildProcess, ModelProcess, memory_limit_bytes
 from regime.signal import Reason
 from stress.misbehaviour import Control, Misbehaviour
-from tests.regime.test_serving import HORIZON, PATIENT_S, windows
+from tests.regime.test_serving import HORIZON, PATIENT_S, copied_checkpoint, windows
 
 WAIT_S = 60.0
 
@@ -163,6 +164,48 @@ def test_a_process_that_outgrows_its_memory_is_relieved_without_losing_a_forecas
         assert client.pid != first
 
 
+def test_a_process_that_refuses_for_want_of_memory_is_relieved_and_not_left_to_refuse_for_good() -> None:
+    control = Control()
+    with client_with(control, recycle_share=0.001) as client:
+        client.start()
+        first = client.pid
+        control.set(Misbehaviour.OUT_OF_MEMORY)
+        with pytest.raises(ForecastFailed) as caught:
+            client.forecast(windows(1), HORIZON, PATIENT_S)
+        assert caught.value.reason is Reason.OUT_OF_MEMORY
+        control.set(Misbehaviour.NONE)
+
+        def relieved() -> bool:
+            client.forecast(windows(1), HORIZON, PATIENT_S)
+            return client.pid != first
+
+        assert until(relieved)
+    control.close()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_watcher_goes_on_when_what_it_started_cannot_load(tmp_path: Path) -> None:
+    own = copied_checkpoint(tmp_path / "own")
+    weights = own / WEIGHTS_FILE
+    config = ServingConfig(back_off_s=0.02, back_off_max_s=0.02, watch_s=0.01)
+    with ModelClient(find_checkpoint(str(own)), config) as client:
+        client.start()
+        sound, first = weights.read_bytes(), client.restarts
+        weights.write_bytes(sound[:1_000])
+        assert client.pid is not None
+        os.kill(client.pid, signal.SIGKILL)
+        assert until(lambda: client.restarts >= first + 3)
+        weights.write_bytes(sound)
+
+        def answers() -> bool:
+            try:
+                return bool(np.isfinite(client.forecast(windows(1), HORIZON, PATIENT_S)).all())
+            except ForecastFailed:
+                return False
+
+        assert until(answers)
+
+
 def test_a_process_may_not_hold_more_memory_than_its_ceiling() -> None:
     with client_with(memory_limit_mb=30.0) as client, pytest.raises(ModelUnavailable, match="not enough memory"):
         client.start()
@@ -207,7 +250,7 @@ def test_a_forecast_waits_for_another_no_longer_than_it_may() -> None:
 
 PARENT = """
 import os, signal, sys, time
-from regime.model.checkpoint import find_checkpoint
+from regime.model.checkpoint import WEIGHTS_FILE, find_checkpoint
 from regime.serving.client import ModelClient
 client = ModelClient(find_checkpoint("embedded"))
 client.start()
