@@ -41,8 +41,14 @@ BESIDE_THE_LEVEL: dict[Failure, str] = {
     Failure.SIGNAL_INVALID: "no order, and no level lost",
     Failure.WINDOW_UNUSABLE: "HISTORICAL, and SIMPLE from 3 usable bars on",
     Failure.HARMLESS: "no level lost",
+    Failure.RUN_REFUSED: "one clear message, and nothing half-done",
 }
 """The same for people, where more is asked than a level."""
+
+
+def expected(failure: Failure) -> str:
+    """What must be seen, for people."""
+    return BESIDE_THE_LEVEL.get(failure) or LEVEL_THAT_ANSWERS[failure].name
 
 
 @dataclass(frozen=True)
@@ -90,20 +96,26 @@ def must_be_seen(failure: Failure) -> Level | None:
     return LEVEL_THAT_ANSWERS[failure] if failure in {Failure.WINDOW_UNUSABLE, Failure.NO_HISTORY} else None
 
 
-def levels_allowed_afterwards(footing: Footing, config: RegimeConfig) -> tuple[Level, Level]:
-    """The same between the end of a fault and level 0: breaker, process and scores may still be on their way."""
-    return (
-        levels_allowed(Failure.HARMLESS, footing, config)[0],
-        levels_allowed(Failure.NO_USABLE_ANSWER, footing, config)[1],
-    )
+def levels_allowed_afterwards(failure: Failure, footing: Footing, config: RegimeConfig) -> tuple[Level, Level]:
+    """The same between the end of a fault and level 0: breaker, process and scores may still be on their way.
+
+    Where nothing but the market was strange there is nothing to wait for: what held during the fault holds until the
+    last strange bar has left the window.
+    """
+    if failure is Failure.MARKET_STRANGE:
+        return levels_allowed(failure, footing, config)
+    best, _ = levels_allowed(Failure.HARMLESS, footing, config)
+    _, worst = levels_allowed(Failure.NO_USABLE_ANSWER, footing, config)
+    return best, worst
 
 
 @dataclass(frozen=True)
 class Damage:
     """What is left to build up again when a fault ends.
 
-    ``process`` tells that a model process may have to be started, ``window`` that the window begins anew,
-    ``strange_bars`` that bars which are no market's lie in it. ``scores_short`` is how many scores are missing.
+    ``process`` tells that a model process is still to be started or busy with a late answer, ``window`` that the
+    window begins anew, ``strange_bars`` that bars which are no market's lie in it. ``scores_short`` is how many scores
+    are missing.
     """
 
     process: bool = False
@@ -120,8 +132,9 @@ def recovery_bound_bars(
     What goes on at the same time counts by the longest; what waits for something else comes on top of it:
 
     - The breaker may have opened at the fault's last bar. It waits ``open_bars``, then probes.
-    - A process that must be started waits at most ``back_off_max_s`` and loads for ``load_s``. The breaker may have
-      sent a probe just before it was ready, so that the next one comes a whole breaker's wait later.
+    - A process that must be started waits at most ``back_off_max_s`` and loads for ``load_s``; one with a late answer
+      still to give is given no longer. The breaker may have sent a probe just before it was ready, so that the next
+      one comes a whole breaker's wait later.
     - A window that begins anew takes ``model_min_bars`` until the model is asked. The clock may have gone back at
       the fault's end: then ``max_rejects`` bars are refused before the new time is believed.
     - Strange bars must have left the window: ``context_bars`` of returns, and the one bar more that bounds them.

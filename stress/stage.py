@@ -33,6 +33,7 @@ class Failure(StrEnum):
     MARKET_STRANGE = "bars that are usable and strange"
     SIGNAL_INVALID = "a signal that the strategy must not trade on"
     HARMLESS = "the run goes on at its level"
+    RUN_REFUSED = "there is nothing to run on, or no place for what it leaves"
 
 
 @dataclass

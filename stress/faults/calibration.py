@@ -32,7 +32,8 @@ FAULTS = (
         failure=Failure.CALIBRATION_LOST,
         begin=_forget,
         end=_nothing,
-        reasons=frozenset({Reason.FEW_SCORES}),
+        # Before the warm-up is over nobody can tell scores that were lost from scores that are yet to come.
+        reasons=frozenset({Reason.FEW_SCORES, Reason.WARM_UP}),
         calibration_lost=True,
     ),
     Fault(

@@ -1,6 +1,7 @@
 """The weights go wrong on disk, and the process that is started next meets them.
 
-They harm a private copy, in ``stage.kept["checkpoint"]``, then kill the process.
+They harm a private copy, in ``stage.kept["checkpoint"]``, then kill the process. What a new one says in the place of
+loading is to be in ``stage.kept["start_failures"]``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from safetensors.numpy import load_file, save_file
 from regime.signal import Reason
 from stress.faults.model import die
 from stress.stage import Failure, Fault, Stage
+
+LASTS_BARS = 200
+"""Long enough for a process to be started and to meet the file, whatever the breaker lets through."""
 
 _KEPT_BYTES = 100_000
 
@@ -46,9 +50,16 @@ def _fault(name: str, does: str, harm: Callable[[Path], None]) -> Fault:
         failure=Failure.CHECKPOINT_UNUSABLE,
         begin=begin,
         end=end,
-        reasons=frozenset({Reason.MODEL_UNAVAILABLE}),
+        # A process that is starting is late until it has found out.
+        reasons=frozenset({Reason.MODEL_UNAVAILABLE, Reason.TIMEOUT}),
         needs=frozenset({"process", "checkpoint"}),
+        lasts_bars=LASTS_BARS,
+        proof=_met,
     )
+
+
+def _met(stage: Stage) -> str:
+    return "" if stage.kept.get("start_failures") else "no process was started that met the harmed file"
 
 
 def _truncate(weights: Path) -> None:
