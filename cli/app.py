@@ -37,7 +37,7 @@ app.add_typer(store)
 
 @app.callback()
 def main(
-    version: bool = typer.Option(
+    version: bool = typer.Option(  # noqa: ARG001 (its callback does it all)
         False, "--version", help="Print the version and exit.", callback=show_version, is_eager=True
     ),
 ) -> None:

@@ -13,7 +13,7 @@ from cli.exits import errors_as_exit_codes
 
 def train(
     out: Annotated[Path, typer.Option(help="Directory for the new checkpoint.")],
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches; 6000 by default.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches; 10000 by default.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the series and of the first weights.")] = None,
     compiled: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Compile first: minutes, then several times faster.")

@@ -20,7 +20,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 ARCHITECTURE = "TiRexZero"
 EMBEDDED = "embedded"
-EMBEDDED_SHA256 = "d9fef281ff975a87da2e78699eba077ea2a325b3ba6ac6a249e1e1cf74ad4f6f"
+EMBEDDED_SHA256 = "a2541f5a554dc0101282381c667eef940e34c1976e16e924f93fe242bc8b0b14"
 """Of the weights that ship with SAGE."""
 
 _EMBEDDED_DIR = Path(__file__).parent / "checkpoints" / "compact"

@@ -1,8 +1,8 @@
 """Simulated series on which the compact checkpoint is trained: returns, and what else is asked of a forecaster.
 
-Three families of returns, mixed in equal parts, then dressed as real bars are: seasonality within a day or week, a
-little serial correlation, stretches without trading, and prices rounded to a tick. Some are then turned into
-absolute returns or into prices.
+Three families of returns, mixed in equal parts, then dressed as real bars are: seasonality within a day or week
+(`regime.model.seasons`), a little serial correlation, stretches without trading, and prices rounded to a tick. Some
+are then turned into absolute returns or into prices.
 
 Sources: GJR-GARCH, Glosten, Jagannathan and Runkle (1993); stochastic volatility with leverage, Taylor
 (1986) and Harvey and Shephard (1996); Markov switching, Hamilton (1989). No real series is used.
@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from regime.model.seasons import seasonality
+
 FloatArray = NDArray[np.float64]
 
 BURN_IN_BARS = 200
@@ -20,17 +22,17 @@ BURN_IN_BARS = 200
 RECIPE = {
     "families": ["GJR-GARCH(1,1)-t", "stochastic volatility with leverage-t", "Markov switching (2 or 3 states)-t"],
     "share_each": "1/3",
-    "seasonality": "60 % of series, periods 5 to 288 bars, log-amplitude up to 1.0",
+    "seasonality": "70 % of series, periods 3 to 288 bars; harmonics, slots, spikes or sessions; 20 % with weekdays",
     "serial_correlation": "40 % of series, AR(1) coefficient from -0.2 to 0.1",
     "tick_rounding": "50 % of series, tick from 0.01 to 1 standard deviation of a bar",
     "idle_bars": "15 % of series, up to 30 % of bars without a trade",
     "degrees_of_freedom": "3 to 30",
     "left_truncation": "40 % of series",
-    "kinds": "80 % returns, 10 % absolute returns, 10 % log prices",
+    "kinds": "86 % returns, 7 % absolute returns, 7 % log prices",
     "contiguous_patch_masking": "half of the series, spans of 1 to 3 patches, up to 25 % of patches",
 }
 
-_ABSOLUTE_SHARE, _PRICE_SHARE = 0.1, 0.1
+_ABSOLUTE_SHARE, _PRICE_SHARE = 0.07, 0.07
 
 
 def simulate_returns(rng: np.random.Generator, count: int, bars: int) -> FloatArray:
@@ -44,7 +46,7 @@ def simulate_returns(rng: np.random.Generator, count: int, bars: int) -> FloatAr
             returns[chosen] = simulate(rng, int(chosen.sum()), total)
     returns = returns[:, BURN_IN_BARS:]
     returns = returns / returns.std(axis=1, keepdims=True)
-    returns *= _seasonality(rng, count, bars)
+    returns *= seasonality(rng, count, bars)
     returns = _serial_correlation(rng, returns)
     returns = _rounded_to_ticks(rng, returns)
     return returns * np.exp(rng.uniform(np.log(1e-4), np.log(3e-2), size=(count, 1)))
@@ -146,20 +148,6 @@ def _markov_switching(rng: np.random.Generator, count: int, bars: int) -> FloatA
         moved = np.where(two_states, 1 - np.minimum(state, 1), (state + jump[:, bar]) % states)
         state = np.where(leaving[:, bar] > stay[rows, state], moved, state)
     return out
-
-
-def _seasonality(rng: np.random.Generator, count: int, bars: int) -> FloatArray:
-    """Multiplicative volatility profile: a few harmonics of one period, or flat."""
-    period = rng.choice([5, 7, 13, 24, 24, 26, 48, 48, 78, 96, 288], size=(count, 1))
-    amplitude = rng.uniform(0.1, 1.0, size=(count, 1)) * (rng.random((count, 1)) < 0.6)
-    time = np.arange(bars)[None, :] + rng.integers(0, 288, size=(count, 1))
-    profile = np.zeros((count, bars))
-    for harmonic in (1, 2, 3, 4):
-        weight = rng.normal(size=(count, 1)) / harmonic
-        phase = rng.uniform(0.0, 2 * np.pi, size=(count, 1))
-        profile += weight * np.sin(2 * np.pi * harmonic * time / period + phase)
-    profile /= np.abs(profile).max(axis=1, keepdims=True)
-    return np.exp(amplitude * profile)
 
 
 def _serial_correlation(rng: np.random.Generator, returns: FloatArray) -> FloatArray:

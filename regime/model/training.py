@@ -39,7 +39,7 @@ class TrainingConfig:
     """What to train, on how much, from which seed."""
 
     seed: int = 20260101
-    steps: int = 6000
+    steps: int = 10000
     batch_series: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
