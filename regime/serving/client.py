@@ -307,6 +307,7 @@ class ModelClient:
         """What is due without a forecast: the dying, the hung, and a successor that is ready. Raises ForecastFailed."""
         self._dying = [process for process in self._dying if not process.end(0.0)]
         if self._current is not None:
+            self._hear(self._current)
             self._replace_if_hung(self._current)
         successor = self._successor
         if successor is None:
@@ -323,6 +324,13 @@ class ModelClient:
             self._current, self._successor = successor, None
             self.recycled += 1
 
+    def _hear(self, found: _Process) -> None:
+        """It may have loaded or answered long ago and had nobody to tell: bars are far apart, or a breaker was open."""
+        if not found.ready:
+            self._get_ready(found, 0.0)
+        if found.asked_at is not None:
+            self._said_by(found, 0.0)
+
     def _get_ready_beside(self, successor: _Process) -> bool:
         started = successor.process.started(0.0) if not successor.ready else None
         successor.ready = successor.ready or started is not None
@@ -330,12 +338,8 @@ class ModelClient:
 
     def _replace_if_hung(self, found: _Process) -> None:
         """A process that has not answered for the hang limit, or whose heart stands still, will not speak again."""
-        # It may have loaded or answered long ago and had nobody to tell: bars are far apart, or the breaker was open.
-        ready = found.ready or self._get_ready(found, 0.0)
-        if found.asked_at is not None:
-            self._said_by(found, 0.0)
         now, config = self._stopwatch(), self._config
-        if not ready:
+        if not found.ready:
             # Loading may keep Python's lock for long, and the heart with it.
             if now - found.launched_at >= config.start_timeout_s:
                 self._replace()
