@@ -7,6 +7,7 @@ model process are simulated, so that a schedule of faults takes a tenth of a sec
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from data.bars import Bars
 from data.market import Market, synthetic_market
 from data.synthetic import SyntheticConfig
 from regime.config import BreakerConfig, CalibrationConfig, ClassifierConfig, RegimeConfig
+from regime.forecast import WIDTH_RATIO_MAX
 from regime.serving.config import ServingConfig
 from sage.backtest import BacktestRun, run_backtest
 from sage.config import BacktestConfig, DataConfig, ModelConfig
@@ -42,6 +44,13 @@ MARKETS = 8
 LONGEST_BARS = 40
 GAP_S = 1.0
 """Simulated time from one bar to the next."""
+
+_COST_PROCESSES = {
+    Failure.NO_USABLE_ANSWER,
+    Failure.CHECKPOINT_UNUSABLE,
+    Failure.INDICATORS_FAIL,
+    Failure.NO_HISTORY,
+}
 
 RigType = Callable[..., ChaosRig]
 
@@ -104,27 +113,34 @@ class Verdict:
     schedule: Schedule
     bars: int = 0
     levels: Counter[str] = field(default_factory=Counter)
+    restarts: int = 0
+    breaker_openings: int = 0
     violations: list[Violation] = field(default_factory=list)
     run_hash: str = ""
 
 
 @lru_cache(maxsize=MARKETS)
-def _market(seed: int) -> Market:
-    return synthetic_market(dataclasses.replace(chaos_config().data.synthetic, seed=seed))
+def _market(number: int) -> Market:
+    return synthetic_market(dataclasses.replace(chaos_config().data.synthetic, seed=number))
+
+
+def market_of_seed(seed: int, bars: int = BARS) -> Market:
+    """The first ``bars`` bars of the market of a schedule's seed."""
+    market = _market(seed % MARKETS)
+    if bars == len(market.bars):
+        return market
+    early = Bars(*(column[:bars] for column in market.bars.columns()))  # type: ignore[arg-type]
+    return dataclasses.replace(market, bars=early, nautilus_bars=market.nautilus_bars[:bars], labels=None)
 
 
 def play(schedule: Schedule, rig_type: RigType = ChaosRig, bars: int = BARS) -> Played:
     """Run a schedule over the first ``bars`` bars of its market."""
     config = chaos_config()
-    market = _market(schedule.seed % MARKETS)
-    if bars < len(market.bars):
-        columns = (column[:bars] for column in market.bars.columns())
-        market = dataclasses.replace(
-            market, bars=Bars(*columns), nautilus_bars=market.nautilus_bars[:bars], labels=None
-        )
+    market = market_of_seed(schedule.seed, bars)
     machine = Machine(Pace(), schedule.seed)
     faults = usable_faults() | machine_faults(machine)
-    rig = rig_type(schedule, faults, market.size.seconds, machine, GAP_S)
+    watched = schedule.seed % 2 == 1
+    rig = rig_type(schedule, faults, market, machine, GAP_S, watched=watched)
     run, error = None, ""
     try:
         run = run_backtest(config, rig=rig, market=market)
@@ -142,39 +158,52 @@ def play(schedule: Schedule, rig_type: RigType = ChaosRig, bars: int = BARS) -> 
         given_bars=len(rig.given),
         faults=faults,
         faults_end=schedule.end,
-        back_by=schedule.end + _bound_bars(schedule, faults, config),
+        back_by=schedule.end + _bound_bars(schedule, faults, config, watched=watched),
         orphans=sum(not process.ended for process in machine.processes),
         error=error,
     )
     return Played(schedule, evidence, run)
 
 
-def _bound_bars(schedule: Schedule, faults: dict[str, Fault], config: BacktestConfig) -> int:
-    """Bars after the last fault within which level 0 must be back."""
-    planted = [faults[one.name] for one in schedule.planted]
-    failing = {Failure.NO_USABLE_ANSWER, Failure.CHECKPOINT_UNUSABLE, Failure.INDICATORS_FAIL, Failure.NO_HISTORY}
+def _bound_bars(schedule: Schedule, faults: dict[str, Fault], config: BacktestConfig, *, watched: bool) -> int:
+    """Bars after the last fault within which level 0 must be back, whatever of the schedule's faults came together.
+
+    The bound of one fault is that of :func:`~stress.expectations.recovery_bound_bars`. Of several, these wait for each
+    other: rejected bars move nothing out of a window; and where nobody watches the process, one that died while the
+    window was too short is missed only when the model is asked again.
+    """
     regime = config.regime
+    planted = [faults[one.name] for one in schedule.planted]
+    slow = SLOW_LOAD if "machine.slow_load" in {one.name for one in schedule.planted} else 1.0
+
+    def bound(damage: Damage) -> int:
+        return recovery_bound_bars(damage, regime, config.serving, GAP_S, 1.5 * slow * Pace().load_s)
+
+    # Bad bars of several faults may come in a row, and begin the window anew.
+    lost_window = any(fault.window_lost or fault.failure is Failure.BAR_REJECTED for fault in planted)
+    lost_process = any(fault.failure in _COST_PROCESSES for fault in planted)
+    window = bound(Damage(window=True)) if lost_window else 0
+    process = bound(Damage(process=True)) if lost_process else 0
+    strange = 0
+    if any(fault.strange_bars for fault in planted):
+        strange = max(bound(Damage(strange_bars=True)), fading_bars(config)) + window
+    lost_scores = any(fault.calibration_lost for fault in planted)
     warm_up_bars = regime.model_min_bars + regime.horizon_bars + regime.calibration.min_scores
-    damage = Damage(
-        process=any(fault.failure in failing for fault in planted),
-        # Bad bars of several faults may come in a row.
-        window=any(fault.window_lost or fault.failure is Failure.BAR_REJECTED for fault in planted),
-        strange_bars=any(fault.strange_bars for fault in planted),
-        # What was lost, and what a run that began with faults has never had.
-        scores_short=regime.calibration.min_scores
-        if any(fault.calibration_lost for fault in planted) or schedule.end <= 2 * warm_up_bars
-        else 0,
-    )
-    slow = SLOW_LOAD if any(one.name == "machine.slow_load" for one in schedule.planted) else 1.0
-    bound = recovery_bound_bars(
-        damage,
-        regime,
-        dataclasses.replace(config.serving, hang_limit_s=regime.hang_limit_s),
-        GAP_S,
-        1.5 * slow * Pace().load_s,
-    )
-    young = max(0, regime.model_min_bars - schedule.end)
-    return bound + young
+    young = any(one.at <= warm_up_bars for one in schedule.planted)
+    scores = regime.calibration.min_scores + regime.horizon_bars if lost_scores or young else 0
+    together = max(window, process) if watched else window + process
+    return max(bound(Damage()), together, strange) + scores + max(0, regime.model_min_bars - schedule.end)
+
+
+def fading_bars(config: BacktestConfig) -> int:
+    """Bars until a tenfold move there and back has faded from the realised volatility, by which widths are judged.
+
+    That volatility is exponentially weighted and does not begin anew with the window. A forecast that has forgotten
+    the move is absurdly narrow beside it until they are within ``WIDTH_RATIO_MAX`` of each other again.
+    """
+    decay, calm = config.regime.classifier.volatility_decay, config.data.synthetic.volatility_low / 2
+    shock = math.log(10.0) * math.sqrt(2 * (1.0 - decay))
+    return math.ceil(2.0 * math.log(shock / (WIDTH_RATIO_MAX * calm)) / -math.log(decay))
 
 
 def judge(schedule: Schedule, rig_type: RigType = ChaosRig, *, again: bool = False) -> Verdict:
@@ -184,6 +213,7 @@ def judge(schedule: Schedule, rig_type: RigType = ChaosRig, *, again: bool = Fal
     if played.run is None:
         return verdict
     verdict.levels.update(signal.level.name for signal in played.run.signals)
+    verdict.restarts, verdict.breaker_openings = played.run.model_restarts, played.evidence.seen[-1].times_opened
     if again:
         verdict.run_hash = determinism_hash_of(played.run)
         cut = int(np.random.default_rng([schedule.seed, 3]).integers(2, BARS))
@@ -192,7 +222,12 @@ def judge(schedule: Schedule, rig_type: RigType = ChaosRig, *, again: bool = Fal
             verdict.violations.append(Violation(2, cut, "the run fails where the market ends at this bar"))
         else:
             verdict.violations += same_before_cut(played.run, part)
-        second = play(schedule, rig_type).run
-        if second is None or determinism_hash_of(second) != verdict.run_hash:
+        if run_hash(schedule, rig_type) != verdict.run_hash:
             verdict.violations.append(Violation(7, 0, "a second run of the same schedule has another hash"))
     return verdict
+
+
+def run_hash(schedule: Schedule, rig_type: RigType = ChaosRig) -> str:
+    """The determinism hash of a schedule's run; empty where the run fails."""
+    run = play(schedule, rig_type).run
+    return determinism_hash_of(run) if run is not None else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -108,7 +109,7 @@ class LevelJudge:
             if level is signal.level:
                 if allowed:
                     yield f"level {level.name} is recorded, which cannot have answered: {_told(allowed)}"
-                matured = sum(at + self._config.horizon_bars <= self._shadow.accepted for at in self._sound_at)
+                matured = bisect_right(self._sound_at, self._shadow.accepted - self._config.horizon_bars)
                 needed = self._config.calibration.min_scores
                 if level is Level.FULL and matured < needed:
                     yield f"level FULL on {matured} forecasts that can have matured, {needed} are needed"

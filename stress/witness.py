@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.market import Market
 from regime.model.checkpoint import Checkpoint
 from regime.model.engines import EngineChoice, EngineSpec
 from regime.serving.breaker import BreakerState
@@ -62,18 +63,18 @@ class ScheduledRig(Rig):
         What is to go wrong, and when.
     faults
         By name.
-    bar_seconds
-        Length of a bar.
+    market
+        What the run goes over.
     """
 
-    def __init__(self, schedule: Schedule, faults: Mapping[str, Fault], bar_seconds: int) -> None:
+    def __init__(self, schedule: Schedule, faults: Mapping[str, Fault], market: Market) -> None:
+        self.schedule = schedule
+        self.market = market
         self.seen: list[Seen] = []
         self.given: list[BarInput] = []
         self.active: list[Planted] = []
         self.parts: Parts | None = None
-        self._schedule = schedule
         self._faults = faults
-        self._bar_seconds = bar_seconds
         self._stages: dict[Planted, Stage] = {}
         self._unanswered: set[str] = set()
         self._number = 0
@@ -104,11 +105,16 @@ class ScheduledRig(Rig):
         """Set the stage."""
         self.parts = parts
         stage = Stage(
-            parts.detector, parts.client, self.control(), np.random.default_rng(0), self._bar_seconds, kill=self.kill
+            parts.detector,
+            parts.client,
+            self.control(),
+            np.random.default_rng(self.schedule.seed),
+            self.market.size.seconds,
+            kill=self.kill,
         )
-        for planted in self._schedule.planted:
+        for planted in self.schedule.planted:
             # A source of chance for each: leaving one fault out changes nothing about the others.
-            rng = np.random.default_rng([self._schedule.seed, 2, zlib.crc32(planted.name.encode()), planted.at])
+            rng = np.random.default_rng([self.schedule.seed, 2, zlib.crc32(planted.name.encode()), planted.at])
             self._stages[planted] = dataclasses.replace(stage, rng=rng, kept={})
         self._stage = stage
 
@@ -121,7 +127,7 @@ class ScheduledRig(Rig):
         for planted in [planted for planted in self.active if planted.end == self._number]:
             self._faults[planted.name].end(self._stages[planted])
             self.active.remove(planted)
-        for planted in self._schedule.planted:
+        for planted in self.schedule.planted:
             if planted.at == self._number:
                 self._faults[planted.name].begin(self._stages[planted])
                 self.active.append(planted)
@@ -186,14 +192,26 @@ class ScheduledRig(Rig):
 
 
 class ChaosRig(ScheduledRig):
-    """A run on a simulated machine."""
+    """A run on a simulated machine.
+
+    ``gap_s`` passes between two bars. Where it is ``watched``, the client looks after its process once in between, as
+    its watcher does on a real one; else whoever asks next has to find out.
+    """
 
     def __init__(
-        self, schedule: Schedule, faults: Mapping[str, Fault], bar_seconds: int, machine: Machine, gap_s: float
+        self,
+        schedule: Schedule,
+        faults: Mapping[str, Fault],
+        market: Market,
+        machine: Machine,
+        gap_s: float,
+        *,
+        watched: bool = False,
     ) -> None:
-        super().__init__(schedule, faults, bar_seconds)
+        super().__init__(schedule, faults, market)
         self.machine = machine
         self._gap_s = gap_s
+        self._watched = watched
 
     def stopwatch(self) -> float:
         """Simulated seconds."""
@@ -224,8 +242,11 @@ class ChaosRig(ScheduledRig):
         self.machine.kill(pid, number)
 
     def between_bars(self) -> None:
-        """Nobody waits for anything."""
-        self.machine.time.advance(self._gap_s)
+        """Let simulated time pass."""
+        self.machine.time.advance(self._gap_s / 2)
+        if self._watched and self.parts is not None and self.parts.client is not None:
+            self.parts.client.tend()
+        self.machine.time.advance(self._gap_s / 2)
 
     def talk(self) -> tuple[list[tuple[int, int]], list[Heard]]:
         """What reached the simulated processes, and what they said."""
