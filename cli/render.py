@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +22,20 @@ if TYPE_CHECKING:
 GAPS_SHOWN = 10
 
 
-class LiveProgress:
-    """One progress bar per stage, on stderr; on anything but a terminal one line per stage instead."""
+LINE_EVERY_S = 30.0
+"""How often a stage that takes long says how far it is, where no bar can be drawn."""
 
-    def __init__(self) -> None:
+
+class LiveProgress:
+    """One progress bar per stage, on stderr; on anything but a terminal a line per stage, and a few more in a long one.
+
+    ``line_every_s`` is the time between two such lines.
+    """
+
+    def __init__(self, line_every_s: float = LINE_EVERY_S) -> None:
         self._console = Console(stderr=True)
+        self._line_every_s = line_every_s
+        self._line_at_s = 0.0
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<26}", table_column=Column(no_wrap=True, min_width=26)),
@@ -51,13 +64,14 @@ class LiveProgress:
         """Finish the stage before and begin another one."""
         self._finish()
         if not self._console.is_terminal:
-            self._console.print(f"{name} ...", highlight=False)
+            self._line(f"{name} ...")
         self._task = self._progress.add_task(name, total=total, note="")
 
     def advance(self, steps: int, note: str = "") -> None:
         """So many steps more."""
         if self._task is not None:
             self._progress.update(self._task, advance=steps, note=note)
+            self._line_if_due()
 
     def reach(self, name: str, done: int, total: int) -> None:
         """Be at ``done`` of ``total`` in the stage of that name."""
@@ -65,6 +79,19 @@ class LiveProgress:
         if current is None or current.description != name:
             self.stage(name, total)
         self._progress.update(self._task, completed=done, total=total)
+        self._line_if_due()
+
+    def _line_if_due(self) -> None:
+        if self._console.is_terminal or time.monotonic() - self._line_at_s < self._line_every_s:
+            return
+        task = self._progress.tasks[-1]
+        if task.total is not None and task.completed < task.total:
+            note = f"  {task.fields['note']}" if task.fields["note"] else ""
+            self._line(f"{task.description}: {task.completed:,.0f} of {task.total:,.0f}{note}")
+
+    def _line(self, text: str) -> None:
+        self._line_at_s = time.monotonic()
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _finish(self) -> None:
         if self._task is not None:
@@ -73,9 +100,28 @@ class LiveProgress:
 
 
 def result_console() -> Console:
-    """Stdout. Into a file or a pipe lines are not folded, so that a hash or a path stays in one piece."""
+    """Stdout. Into a file or a pipe lines are not folded, so that a hash or a path stays in one piece, nor padded."""
     console = Console()
-    return console if console.is_terminal else Console(width=400)
+    return console if console.is_terminal else _PipeConsole(width=400, file=_Unpadded())  # type: ignore[arg-type]
+
+
+class _PipeConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to whoever turns errors into exit codes; rich would end the program with 1."""
+        raise BrokenPipeError
+
+
+class _Unpadded(io.TextIOBase):
+    """Stdout without the blanks with which tables fill their lines."""
+
+    def write(self, text: str, /) -> int:
+        """Write it, less the blanks at the end of each line."""
+        sys.stdout.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+        return len(text)
+
+    def flush(self) -> None:
+        """Bring it out."""
+        sys.stdout.flush()
 
 
 def table_of(rows: Iterable[tuple[str, str]], title: str) -> Table:
