@@ -7,10 +7,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from data.errors import OptionError
@@ -29,6 +28,8 @@ TASKS_PER_WORKER = 15
 
 SCHEDULES_MAX = 10_000_000
 SHOWN = 10
+
+ELSEWHERE = Violation(7, 0, "the same schedule has another hash in another process")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,23 @@ class ChaosReport:
             self.violated.update({violation.invariant for violation in verdict.violations})
             self.found = sorted([*self.found, verdict], key=lambda one: one.schedule.seed)[:SHOWN]
 
+    def document(self) -> dict[str, Any]:
+        """Everything for machines."""
+        return {
+            "schedules": self.schedules,
+            "bars": self.bars,
+            "run_again": self.run_again,
+            "seconds": round(self.seconds, 3),
+            "faults": dict(sorted(self.faults.items())),
+            "levels": {level.name: self.levels[level.name] for level in Level},
+            "model_restarts": self.restarts,
+            "breaker_openings": self.breaker_openings,
+            "violating": self.violating,
+            "violated": {str(invariant): count for invariant, count in sorted(self.violated.items())},
+            "found": [_document(verdict) for verdict in self.found],
+            "smallest": _document(self.smallest) if self.smallest is not None else None,
+        }
+
     def add(self, other: ChaosReport) -> None:
         """Count the schedules of another report in."""
         for name in ("schedules", "bars", "run_again", "restarts", "breaker_openings", "violating"):
@@ -111,11 +129,10 @@ def run_schedules(
     show.stage("schedules of faults", config.schedules)
     seeds = range(config.seed, config.seed + config.schedules)
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
-    with _workers(config.workers) as pool:
-        tasks = [(chunk, config.again_every, config.seed, rig_type) for chunk in chunks]
-        for part in _results(pool, _run_chunk, tasks):
-            report.add(part)
-            show.advance(part.schedules, _note(report))
+    tasks = [(chunk, config.again_every, config.seed, rig_type) for chunk in chunks]
+    for part in _in_workers(config.workers, _run_chunk, tasks):
+        report.add(part)
+        show.advance(part.schedules, _note(report))
     _compare_across_processes(config, report, show, rig_type)
     if report.found:
         show.stage("shrinking the first", 1)
@@ -130,8 +147,9 @@ def run_one(schedule: Schedule, rig_type: type[ChaosRig] = ChaosRig) -> ChaosRep
     started, report = time.perf_counter(), ChaosReport()
     verdict = judge(schedule, rig_type, again=True)
     if verdict.run_hash:
-        with _workers(1) as pool:
-            _hold_against(verdict, pool.submit(run_hash, schedule, rig_type).result())
+        (elsewhere,) = _in_workers(1, run_hash, [(schedule, rig_type)])
+        if elsewhere != verdict.run_hash:
+            verdict.violations.append(ELSEWHERE)
     report.take(verdict)
     if verdict.violations:
         report.smallest = smallest_of(verdict, rig_type)
@@ -174,44 +192,40 @@ def _compare_across_processes(
     """Run what was run again once more, in processes that are sure to be others."""
     seeds = sorted(report.hashes)
     show.stage("again elsewhere", len(seeds))
-    with _workers(config.workers) as pool:
-        tasks = [(seeds[start : start + CHUNK], rig_type) for start in range(0, len(seeds), CHUNK)]
-        for hashes in _results(pool, _hashes, tasks):
-            for seed, found in hashes.items():
-                if found == report.hashes[seed]:
-                    continue
-                verdict = next((one for one in report.found if one.schedule.seed == seed), Verdict(schedule_of(seed)))
-                if not verdict.violations:
-                    report.violating += 1
-                    report.found = sorted([*report.found, verdict], key=lambda one: one.schedule.seed)[:SHOWN]
-                report.violated.update({7} - {violation.invariant for violation in verdict.violations})
-                _hold_against(replace(verdict, run_hash=report.hashes[seed]), found)
-            show.advance(len(hashes))
+    tasks = [(seeds[start : start + CHUNK], rig_type) for start in range(0, len(seeds), CHUNK)]
+    for hashes in _in_workers(config.workers, _hashes, tasks):
+        for seed, found in hashes.items():
+            if found == report.hashes[seed]:
+                continue
+            verdict = next((one for one in report.found if one.schedule.seed == seed), Verdict(schedule_of(seed)))
+            if not verdict.violations:
+                report.violating += 1
+                report.found = sorted([*report.found, verdict], key=lambda one: one.schedule.seed)[:SHOWN]
+            report.violated.update({7} - {violation.invariant for violation in verdict.violations})
+            verdict.violations.append(ELSEWHERE)
+        show.advance(len(hashes))
 
 
-def _hold_against(verdict: Verdict, found: str) -> None:
-    if found != verdict.run_hash:
-        verdict.violations.append(Violation(7, 0, "another process makes another hash of the same schedule"))
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+def _in_workers(count: int, work: Any, tasks: list[tuple[Any, ...]]) -> Iterator[Any]:
+    """The results of tasks, as they come, from processes that are replaced now and then."""
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, context, _leave_interrupts_alone, max_tasks_per_child=TASKS_PER_WORKER)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _results(pool: ProcessPoolExecutor, work: Any, tasks: list[tuple[Any, ...]]) -> Iterator[Any]:
-    futures = {pool.submit(work, *task): task for task in tasks}
-    for future in as_completed(futures):
+    # A pool can replace its workers itself, and in Python 3.11 may then wait for ever.
+    turn = count * TASKS_PER_WORKER
+    for start in range(0, len(tasks), turn):
+        pool = ProcessPoolExecutor(count, context, _leave_interrupts_alone)
         try:
-            yield future.result()
-        except BrokenProcessPool as error:
-            seeds = list(futures[future][0])
-            raise RuntimeError(f"a worker process died at one of the seeds {seeds[0]} to {seeds[-1]}") from error
+            futures = {pool.submit(work, *task): task for task in tasks[start : start + turn]}
+            for future in as_completed(futures):
+                yield _result(future, futures[future])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[Any], task: tuple[Any, ...]) -> Any:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(f"a worker process died over {task[0]}") from error
 
 
 def _leave_interrupts_alone() -> None:
@@ -222,3 +236,13 @@ def _leave_interrupts_alone() -> None:
 def _note(report: ChaosReport) -> str:
     mix = " ".join(f"{level.name[:2]}:{report.levels[level.name]}" for level in Level)
     return f"{report.violating} violating  {mix}"
+
+
+def _document(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "seed": verdict.schedule.seed,
+        "schedule": str(verdict.schedule),
+        "violations": [
+            {"invariant": one.invariant, "bar": one.bar, "what": one.what} for one in verdict.violations[:SHOWN]
+        ],
+    }

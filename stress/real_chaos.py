@@ -1,0 +1,185 @@
+"""Chaos once more with nothing simulated but the market: a real model process, real signals, real time.
+
+The bars come at a steady pace, so that what dies can be started again within a schedule. All invariants are held
+against the run but three: the deadline is not judged on the wall clock, and a run on it is not the same twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from data.errors import OptionError
+from data.market import Market
+from regime.forecast import QUANTILE_LEVELS, Context
+from regime.model.checkpoint import EMBEDDED, Checkpoint, find_checkpoint
+from regime.serving.client import ModelClient
+from regime.serving.config import ServingConfig
+from regime.serving.process import ChildProcess
+from regime.serving.protocol import Reply, Request, Status, digest_of
+from sage.backtest import run_backtest
+from sage.config import BacktestConfig, ModelConfig
+from sage.progress import Progress, Silent
+from stress.chaos import LONGEST_BARS, Verdict, chaos_config, market_of_seed, usable_faults
+from stress.chaos_runs import SCHEDULES_MAX, ChaosReport
+from stress.invariants import Evidence, violations
+from stress.misbehaviour import Control
+from stress.schedule import Schedule, random_schedule
+from stress.simulated import Heard
+from stress.stage import Fault
+from stress.witness import ScheduledRig
+
+BARS = 280
+FAULTS_UNTIL = 110
+PACE_S = 0.015
+
+
+def real_config(model: str = EMBEDDED) -> BacktestConfig:
+    """The lengths of simulated schedules, with patience to match a process that starts in less than a second."""
+    config = chaos_config()
+    return dataclasses.replace(
+        config,
+        model=ModelConfig(name=model, online=True, store=False),
+        serving=ServingConfig(start_timeout_s=30.0, silence_limit_s=0.3, back_off_s=0.05, back_off_max_s=0.2),
+        regime=dataclasses.replace(config.regime, hang_limit_s=0.5),
+    )
+
+
+class OverheardChild(ChildProcess):
+    """A real process with somebody listening at the pipe."""
+
+    def __init__(self, checkpoint: Checkpoint, config: ServingConfig, control: Control, listener: RealRig) -> None:
+        descriptor = control.descriptor
+        super().__init__(checkpoint, config, "stress.faulty_server", {"control": descriptor}, (descriptor,))
+        self._listener = listener
+        self._digests: dict[int, int] = {}
+
+    def ask(self, request: Request, contexts: Context) -> None:
+        """See :class:`~regime.serving.process.ModelProcess`."""
+        super().ask(request, contexts)
+        self._digests[request.sequence] = digest_of(contexts)
+        self._listener.asked.append((request.sequence, self._digests[request.sequence]))
+
+    def answer(self, timeout_s: float) -> Reply | None:
+        """See :class:`~regime.serving.process.ModelProcess`."""
+        reply = super().answer(timeout_s)
+        if reply is not None:
+            quantiles = np.full((1, 1, len(QUANTILE_LEVELS)), np.nan, dtype=np.float32)
+            if reply.status is Status.OK:
+                quantiles = self.quantiles(reply.rows, reply.horizon_bars)
+            digest = self._digests.pop(reply.sequence, 0)
+            self._listener.received.append(Heard(reply.sequence, digest, reply, quantiles))
+        return reply
+
+
+class RealRig(ScheduledRig):
+    """A run with a real model process."""
+
+    def __init__(self, schedule: Schedule, faults: Mapping[str, Fault], market: Market) -> None:
+        super().__init__(schedule, faults, market)
+        self.asked: list[tuple[int, int]] = []
+        self.received: list[Heard] = []
+        self.processes: list[OverheardChild] = []
+        self._control = Control()
+        self._next_at = 0.0
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """The real one."""
+        return find_checkpoint(name)
+
+    def client(self, checkpoint: Checkpoint, serving: ServingConfig) -> ModelClient:
+        """The real client, with real processes that misbehave on request."""
+        return ModelClient(checkpoint, serving, self.stopwatch, self._launch)
+
+    def control(self) -> Control:
+        """The real processes'."""
+        return self._control
+
+    def kill(self, pid: int, number: int) -> None:
+        """Send a signal to a real process."""
+        os.kill(pid, number)
+
+    def between_bars(self) -> None:
+        """Keep the pace."""
+        now = time.perf_counter()
+        if now < self._next_at:
+            time.sleep(self._next_at - now)
+        self._next_at = max(now, self._next_at) + PACE_S
+
+    def talk(self) -> tuple[list[tuple[int, int]], list[Heard]]:
+        """What went through the pipes."""
+        return self.asked, self.received
+
+    def close(self) -> None:
+        """Give the shared memory back."""
+        self._control.close()
+
+    def _launch(self, checkpoint: Checkpoint, config: ServingConfig) -> OverheardChild:
+        process = OverheardChild(checkpoint, config, self._control, self)
+        self.processes.append(process)
+        return process
+
+
+def real_lengths() -> dict[str, int]:
+    """Faults for real processes, and the longest that each may last, in bars."""
+    return {name: min(2 * fault.lasts_bars, LONGEST_BARS) for name, fault in usable_faults().items()}
+
+
+def judge_real(schedule: Schedule, model: str = EMBEDDED) -> Verdict:
+    """Run a schedule against a real model process. Raises ModelUnavailable if there is none to begin with."""
+    config, faults = real_config(model), usable_faults()
+    market = market_of_seed(schedule.seed, BARS)
+    rig = RealRig(schedule, faults, market)
+    try:
+        run = run_backtest(config, rig=rig, market=market)
+        rig.finish()
+    finally:
+        rig.close()
+    evidence = Evidence(
+        config=run.config,
+        bar_seconds=market.size.seconds,
+        market_bars=len(market.bars),
+        run=run,
+        seen=rig.seen,
+        given_bars=len(rig.given),
+        faults=faults,
+        faults_end=schedule.end,
+        back_by=len(market.bars),
+        orphans=sum(process.alive() for process in rig.processes),
+        simulated_time=False,
+    )
+    verdict = Verdict(schedule, len(rig.seen), violations=violations(evidence))
+    verdict.levels.update(signal.level.name for signal in run.signals)
+    verdict.restarts, verdict.breaker_openings = run.model_restarts, rig.seen[-1].times_opened
+    return verdict
+
+
+def schedules_of(count: int, seed: int) -> list[Schedule]:
+    """Random schedules for real processes. Raises OptionError if it makes no sense."""
+    if not 1 <= count <= SCHEDULES_MAX:
+        raise OptionError(f"--real {count}: must be 1 to {SCHEDULES_MAX:,}")
+    if seed < 0:
+        raise OptionError(f"--seed {seed}: must not be negative")
+    lengths = real_lengths()
+    return [random_schedule(seed + number, lengths, FAULTS_UNTIL) for number in range(count)]
+
+
+def run_real(schedules: Sequence[Schedule], progress: Progress | None = None, model: str = EMBEDDED) -> ChaosReport:
+    """Run schedules against a real model process, one after the other.
+
+    Raises
+    ------
+    ModelUnavailable
+        If there is no model.
+    """
+    show, report, started = progress or Silent(), ChaosReport(), time.perf_counter()
+    show.stage("real model process", len(schedules))
+    for schedule in schedules:
+        report.take(judge_real(schedule, model))
+        show.advance(1, f"{report.violating} violating, {report.restarts} restarts")
+    report.seconds = time.perf_counter() - started
+    return report
