@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench bench-latency train clean
+.PHONY: help setup backtest test test-long check format lint types bench bench-latency faults train clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,10 @@ bench-latency: setup  ## Measure the 35 M architecture beside tirex-ts: cores fr
 	$(BIN)/sage bench-latency --architecture tirex-35m --engine both --batch 64
 	$(BIN)/sage bench-latency --architecture tirex-35m --background 1
 	$(BIN)/sage bench-latency --architecture tirex-35m --engine both --context 2048 --seconds 20 || test $$? -eq 5
+
+faults: setup  ## Provoke every fault at every place, and write the matrix to build/faults.html (5 minutes)
+	mkdir -p build
+	$(BIN)/sage inject-fault --all --html build/faults.html
 
 train: setup  ## Train the compact checkpoint again into build/checkpoint (an hour on two cores)
 	$(BIN)/sage model train --out build/checkpoint --compile

@@ -12,6 +12,7 @@ import typer
 from cli.backtest import backtest
 from cli.bench_latency import bench_latency
 from cli.ingest import ingest
+from cli.inject_fault import inject_fault
 from cli.model import model
 from cli.model_evaluate import evaluate
 from cli.model_train import train
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(backtest)
 app.command()(ingest)
 app.command("bench-latency")(bench_latency)
+app.command("inject-fault")(inject_fault)
 model.command()(evaluate)
 model.command()(train)
 app.add_typer(model)

@@ -132,3 +132,10 @@ class CaseResult:
     equity: float | None = None
     baseline_equity: float | None = None
     seconds: float = 0.0
+
+    @property
+    def cost(self) -> float | None:
+        """What the fault cost against the run without it, in the quote currency; None where nothing was compared."""
+        if self.equity is None or self.baseline_equity is None:
+            return None
+        return self.baseline_equity - self.equity

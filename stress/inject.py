@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import shutil
 import tempfile
 import time
@@ -80,8 +81,10 @@ def check(config: InjectConfig, placement: Placement, fault: Fault | None = None
     for_bars = placement.for_bars if placement.for_bars is not None else fault.lasts_bars if fault else 1
     if config.bars <= first:
         raise OptionError(f"--bars {config.bars}: level 0 is reached after {first} bars; give more")
-    if config.deadline_ms <= settings.regime.reserve_ms:
+    if not settings.regime.reserve_ms < config.deadline_ms < math.inf:
         raise OptionError(f"--deadline-ms {config.deadline_ms:g}: must exceed {settings.regime.reserve_ms:g} ms")
+    if config.seed < 0:
+        raise OptionError(f"--seed {config.seed}: must not be negative")
     if for_bars < 1:
         raise OptionError(f"--for {for_bars}: a fault lasts 1 bar or more")
     if placement.at_bar is not None and not 1 <= placement.at_bar <= config.bars:
