@@ -32,7 +32,8 @@ class ExitCode(IntEnum):
 def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
     """Turn what a command raises into one message on stderr and an exit code.
 
-    ``without_model`` is the command's advice where there is no model.
+    ``without_model`` is the command's advice where there is no model. Who knows what an interruption leaves raises
+    KeyboardInterrupt again with words for it.
     """
     try:
         yield
@@ -46,8 +47,8 @@ def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
         _leave(ExitCode.BAD_DATA, error)
     except ModelUnavailable as error:
         _leave(ExitCode.MODEL_UNAVAILABLE, f"{error}. {without_model}" if without_model else error)
-    except KeyboardInterrupt:
-        _leave(ExitCode.INTERRUPTED, "interrupted; no result was written")
+    except KeyboardInterrupt as error:
+        _leave(ExitCode.INTERRUPTED, f"interrupted; {str(error) or 'no result was written'}")
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except StoreError as error:

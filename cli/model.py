@@ -66,7 +66,8 @@ def verify(name: Name = "embedded", as_json: AsJson = False) -> None:
             rows = [(each.name, f"{said[each.passed]}: {each.detail}") for each in checks]
             render.result_console().print(render.table_of(rows, f"[bold]model {name}[/bold]"), highlight=False)
         if wrong:
-            raise ModelUnavailable(f"model {name!r} is not sound: {'; '.join(check.detail for check in wrong)}")
+            found = "; ".join(check.detail.removeprefix(f"model {name!r}: ") for check in wrong)
+            raise ModelUnavailable(f"model {name!r} is not sound: {found}")
 
 
 @model.command()
@@ -85,6 +86,7 @@ def pull(
     with errors_as_exit_codes():
         from cli import render
         from data.errors import OptionError
+        from regime.errors import ModelUnavailable
         from regime.model.pull import LicenceNotAccepted, PullRefused
         from regime.model.pull import pull as run_pull
 
@@ -103,6 +105,13 @@ def pull(
             raise OptionError(str(error)) from error
         except PullRefused as error:
             raise OptionError(str(error)) from error
+        except KeyboardInterrupt:
+            kept = "no model was written. What came of its file is kept: the same command goes on from there"
+            raise KeyboardInterrupt(kept) from None
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            said = f"{where}{error.strerror or error}; no model was written"
+            raise ModelUnavailable(f"{wanted}: {said} (SAGE_MODELS and HF_HOME say where to write)") from error
         document = {
             "name": str(pulled.provenance.name),
             "directory": str(pulled.directory),
@@ -241,7 +250,7 @@ def _show_info(found: dict[str, Any]) -> None:
         ("quantiles", ", ".join(f"{level:g}" for level in found["quantiles"])),
     ]  # fmt: skip
     rows += _provenance_rows(found["provenance"]) if found["provenance"] else [("provenance", "none recorded")]
-    if found["training"]:
+    if isinstance(found["training"], dict):
         plain = {name: value for name, value in found["training"].items() if not isinstance(value, dict)}
         rows.append(("training", ", ".join(f"{name} {value}" for name, value in plain.items())))
     console = render.result_console()

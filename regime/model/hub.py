@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import os
 import re
 import time
@@ -23,6 +24,9 @@ from regime.model.registry import Sha256From
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a stage's name, and how much of how much is done."""
+
+OnNote = Callable[[str], None]
+"""Called with a line for people."""
 
 _PAUSES_S = (1.0, 4.0)
 """Waits before a download that the hub broke off is tried again; the client itself has tried before that."""
@@ -66,8 +70,8 @@ class _Announced:
     sha256: str
 
 
-def fetch(source: Source, on_progress: OnProgress) -> Fetched:
-    """The file from the hub's cache, else from the hub.
+def fetch(source: Source, on_progress: OnProgress, on_note: OnNote = lambda _text: None) -> Fetched:
+    """The file from the hub's cache, else from the hub; ``on_note`` hears when the hub has to be asked again.
 
     Raises
     ------
@@ -77,14 +81,18 @@ def fetch(source: Source, on_progress: OnProgress) -> Fetched:
         If this machine cannot store it; ``filename`` says where.
     """
     try:
-        from huggingface_hub import constants, hf_hub_download
-        from huggingface_hub.file_download import repo_folder_name
-        from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+        import huggingface_hub  # noqa: F401
     except ImportError as error:
         raise ModelUnavailable(f"huggingface_hub is needed to pull a model: {error}") from error
-    cached = _cached(source, on_progress)
-    if cached is not None:
-        return cached
+    with _client_heard(on_note):
+        return _cached(source, on_progress) or _fetched(source, on_progress)
+
+
+def _fetched(source: Source, on_progress: OnProgress) -> Fetched:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
     cache, folder = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=source.repo, repo_type="model")
     with _hub_errors(source):
         announced = _announced(source)
@@ -182,7 +190,7 @@ def _receive(source: Source, announced: _Announced, partial: Path, on_progress: 
 
     disable_progress_bars("huggingface_hub.http_get")
     url = hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=constants.ENDPOINT)
-    with _naming(partial), _WatchedFile(partial, announced.size_bytes, on_progress) as stream:
+    with naming(partial), _WatchedFile(partial, announced.size_bytes, on_progress) as stream:
         for pause_s in (*_PAUSES_S, None):
             begin = stream.seek(0, os.SEEK_END)
             if begin > announced.size_bytes:
@@ -217,6 +225,45 @@ class _WatchedFile(io.BufferedRandom):
         done, size = min(self.tell(), self._size_bytes), self._size_bytes
         self._on_progress("downloading (MB)", done // _MEGABYTE, max(size // _MEGABYTE, 1))
         return written
+
+
+class _Ear(logging.Handler):
+    """Says once, in a line of ours, what the hub's client says twice for every try; other warnings in its own words."""
+
+    def __init__(self, hub: str, on_note: OnNote) -> None:
+        super().__init__(logging.WARNING)
+        self._hub, self._on_note = hub, on_note
+        self._told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hear one line of the client."""
+        said = record.getMessage().splitlines()[0]
+        if not re.search(r"thrown while requesting|while downloading|[Rr]etry", said):
+            self._on_note(f"{self._hub}: {said}")
+        elif "Rate limited" in said:
+            self._on_note(f"{self._hub} asks for patience: {said}")
+        elif not self._told:
+            self._told = True
+            self._on_note(f"{self._hub} does not answer as it should; trying again for a while")
+
+
+@contextlib.contextmanager
+def _client_heard(on_note: OnNote) -> Iterator[None]:
+    """Keep the client's warnings from standing before our lines; who asked for them by HF_HUB_VERBOSITY gets them."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils.logging import get_logger
+
+    if os.environ.get("HF_HUB_VERBOSITY"):
+        yield
+        return
+    # The client gives this logger its handler when the module is first needed, which importing it has seen to.
+    logger = get_logger("huggingface_hub")
+    own, propagates = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [_Ear(constants.ENDPOINT, on_note)], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = own, propagates
 
 
 @contextlib.contextmanager
@@ -256,7 +303,7 @@ def _hub_errors(source: Source) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Give errors of writing the file's name, and say what a full disk means here."""
     try:
         yield

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from regime.errors import ModelUnavailable
 from regime.files import write_durably
 from regime.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, find_checkpoint, sha256_of
-from regime.model.hub import Fetched, OnProgress, Source, fetch
+from regime.model.hub import Fetched, OnNote, OnProgress, Source, fetch, naming
 from regime.model.registry import (
     PROVENANCE_FILE,
     HubName,
@@ -39,8 +39,6 @@ from regime.model.weights import Architecture, Weights, load_weights
 ACCEPTED_FILE = "licences.json"
 OLDEST_SAFE_TORCH = (2, 6)
 """Before it, ``weights_only`` could be bypassed (CVE-2025-32434)."""
-
-OnNote = Callable[[str], None]
 
 
 class PullRefused(Exception):
@@ -119,7 +117,7 @@ def pull(
         else:
             on_note(f"SAGE knows no licence of {source.repo}; its page on the hub says what you may do with it")
         _require_safe_torch()
-        fetched = fetch(source, on_progress)
+        fetched = fetch(source, on_progress, on_note)
         on_progress("converting", 0, 1)
         provenance = _convert(source, fetched, directory, licence.name if licence else None, accepted_at)
         on_progress("converting", 1, 1)
@@ -154,7 +152,8 @@ def _accepted(licence: Licence, accept: bool, root: Path) -> str:
         if not accept:
             raise LicenceNotAccepted(licence)
         accepted[licence.name] = _now()
-        write_durably(path, json.dumps(accepted, indent=2))
+        with naming(path):
+            write_durably(path, json.dumps(accepted, indent=2))
     return str(accepted[licence.name])
 
 
@@ -250,14 +249,10 @@ def _alone(lock: Path, on_note: OnNote) -> Iterator[None]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
-        with path.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with naming(path), path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _now() -> str:

@@ -137,6 +137,7 @@ def test_verify_notices_tensors_that_do_not_fit(root: Path, tmp_path: Path) -> N
     result = model("verify", REPO, "--json")
     assert result.exit_code == ExitCode.MODEL_UNAVAILABLE
     assert [each["passed"] for each in json.loads(result.stdout)["checks"]] == [True, False, None]
+    assert result.stderr.startswith(f"sage: model {REPO!r} is not sound: {directory / WEIGHTS_FILE} does not fit ")
     assert "blocks.4.norm_slstm.weight is missing" in result.stderr
 
 
@@ -212,9 +213,11 @@ def test_a_hub_without_the_model_ends_with_4(hub: LoopbackHub, root: Path) -> No
     assert "Traceback" not in result.stderr
 
 
-def test_a_place_that_cannot_be_written_ends_with_6(hub: LoopbackHub, root: Path) -> None:
+def test_a_place_that_cannot_be_written_ends_with_4(hub: LoopbackHub, root: Path) -> None:
     root.write_text("a file")
     result = model("pull", NAME)
-    assert result.exit_code == ExitCode.INTERNAL
-    assert f"{root}: " in result.stderr
+    assert result.exit_code == ExitCode.MODEL_UNAVAILABLE
+    assert f"{NAME}: {root}: " in result.stderr
+    assert "no model was written (SAGE_MODELS and HF_HOME say where to write)" in result.stderr
     assert "Traceback" not in result.stderr
+    assert root.read_text() == "a file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,10 +128,36 @@ def test_an_answer_that_is_no_hubs_is_told(hub: LoopbackHub, cache: Path) -> Non
         fetched()
 
 
-def test_a_hub_that_is_overloaded_for_a_while_is_asked_again(hub: LoopbackHub, cache: Path) -> None:
+def test_a_hub_that_is_overloaded_for_a_while_is_asked_again_and_that_is_said_once(
+    hub: LoopbackHub, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     hub.statuses.extend([503, 502])
     hub.store_statuses.extend([503])
-    assert fetched().sha256 == SHA256
+    notes: list[str] = []
+    assert fetch(SOURCE, lambda _name, _done, _total: None, notes.append).sha256 == SHA256
+    assert notes == [f"{hub.endpoint} does not answer as it should; trying again for a while"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_the_client_warns_of_besides_is_passed_on(hub: LoopbackHub, cache: Path) -> None:
+    notes: list[str] = []
+
+    def warn(_name: str, _done: int, _total: int) -> None:
+        logging.getLogger("huggingface_hub.file_download").warning("The hub moves on Sunday.\nHave a nice day.")
+
+    fetch(SOURCE, warn, notes.append)
+    assert set(notes) == {f"{hub.endpoint}: The hub moves on Sunday."}
+
+
+def test_the_clients_own_words_are_left_to_who_asks_for_them(
+    hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HF_HUB_VERBOSITY", "warning")
+    hub.statuses.extend([503])
+    notes: list[str] = []
+    fetch(SOURCE, lambda _name, _done, _total: None, notes.append)
+    assert notes == []
+    assert "503" in caplog.text
 
 
 @pytest.mark.parametrize("place", ["statuses", "store_statuses"])

@@ -253,6 +253,36 @@ def test_a_pull_that_was_killed_is_continued_by_the_next_one(
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
+def test_a_pull_that_was_interrupted_says_what_is_kept_and_goes_on_from_there(
+    hub: LoopbackHub, tmp_path: Path, checkpoint: bytes, sent: signal.Signals
+) -> None:
+    hub.files[(REPO, REVISION, FILE)] = checkpoint
+    hub.stalls.append(CHUNK_BYTES + 70_000)
+    interrupted = sage_pull(environment(hub, tmp_path))
+    assert hub.stalled.wait(WAIT_S)
+    deadline = time.monotonic() + WAIT_S
+    while partial_bytes(tmp_path) < CHUNK_BYTES and time.monotonic() < deadline:
+        time.sleep(0.02)
+    interrupted.send_signal(sent)
+    out, err = interrupted.communicate(timeout=WAIT_S)
+    assert (interrupted.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == (
+        "sage: interrupted; no model was written. What came of its file is kept: the same command goes on from there"
+    )
+    assert "Traceback" not in err
+    assert left(tmp_path / "models") == []
+    hub.released.set()
+
+    hub.statuses.extend([503, 503])
+    _, err = (again := sage_pull(environment(hub, tmp_path))).communicate(timeout=WAIT_S)
+    assert again.returncode == 0, err
+    assert [each.range for each in hub.downloads] == [None, f"bytes={CHUNK_BYTES}-"]
+    assert f"sage: {hub.endpoint} does not answer as it should; trying again for a while" in err.splitlines()
+    assert "Retry" not in err and "503" not in err
+
+
+@pytest.mark.torch
 def test_of_two_pulls_at_once_one_downloads_and_the_other_waits(
     hub: LoopbackHub, tmp_path: Path, checkpoint: bytes
 ) -> None:
@@ -275,15 +305,15 @@ def test_of_two_pulls_at_once_one_downloads_and_the_other_waits(
 
 
 @pytest.mark.torch
-def test_a_disk_that_is_full_ends_with_6_and_leaves_no_model(hub: LoopbackHub, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_ends_with_4_and_leaves_no_model(hub: LoopbackHub, tmp_path: Path) -> None:
     limit_bytes = 1 << 20
     hub.files[(REPO, REVISION, FILE)] = os.urandom(4 * limit_bytes)
     limit = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))"
     running = sage_pull(environment(hub, tmp_path), before=limit)
     out, err = running.communicate(timeout=WAIT_S)
-    assert (running.returncode, out) == (6, ""), err
+    assert (running.returncode, out) == (4, ""), err
     assert str(tmp_path / "hf") in err
-    assert "make room" in err
+    assert "make room" in err and "no model was written" in err
     assert "Traceback" not in err
     assert left(tmp_path / "models") == []
 
