@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -87,14 +87,16 @@ def usable_faults() -> dict[str, Fault]:
     return {name: fault for name, fault in FAULTS.items() if not fault.needs}
 
 
-def fault_lengths() -> dict[str, int]:
-    """All faults that schedules are made of, and the longest that each may last, in bars."""
+def known_faults() -> dict[str, Fault]:
+    """All faults that schedules are made of, by name; those of the machine act on one that nobody runs on."""
     machine = Machine(Pace(), 0)
-    try:
-        known = usable_faults() | machine_faults(machine)
-    finally:
-        machine.close()
-    return {name: min(2 * fault.lasts_bars, LONGEST_BARS) for name, fault in known.items()}
+    machine.close()
+    return usable_faults() | machine_faults(machine)
+
+
+def fault_lengths() -> dict[str, int]:
+    """The longest that each of them may last, in bars."""
+    return {name: min(2 * fault.lasts_bars, LONGEST_BARS) for name, fault in known_faults().items()}
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,7 @@ def play(schedule: Schedule, rig_type: RigType = ChaosRig, bars: int = BARS) -> 
     market = market_of_seed(schedule.seed, bars)
     machine = Machine(Pace(), schedule.seed)
     faults = usable_faults() | machine_faults(machine)
-    watched = schedule.seed % 2 == 1
-    rig = rig_type(schedule, faults, market, machine, GAP_S, watched=watched)
+    rig = rig_type(schedule, faults, market, machine, GAP_S, watched=is_watched(schedule))
     run, error = None, ""
     try:
         run = run_backtest(config, rig=rig, market=market)
@@ -158,15 +159,20 @@ def play(schedule: Schedule, rig_type: RigType = ChaosRig, bars: int = BARS) -> 
         given_bars=len(rig.given),
         faults=faults,
         faults_end=schedule.end,
-        back_by=schedule.end + _bound_bars(schedule, faults, config, watched=watched),
+        back_by=recovery_bar(schedule, faults, config),
         orphans=sum(not process.ended for process in machine.processes),
         error=error,
     )
     return Played(schedule, evidence, run)
 
 
-def _bound_bars(schedule: Schedule, faults: dict[str, Fault], config: BacktestConfig, *, watched: bool) -> int:
-    """Bars after the last fault within which level 0 must be back, whatever of the schedule's faults came together.
+def is_watched(schedule: Schedule) -> bool:
+    """Whether somebody looks after the model process between bars: in every other schedule."""
+    return schedule.seed % 2 == 1
+
+
+def recovery_bar(schedule: Schedule, faults: Mapping[str, Fault], config: BacktestConfig) -> int:
+    """The bar by which level 0 must be back, whatever of the schedule's faults came together.
 
     The bound of one fault is that of :func:`~stress.expectations.recovery_bound_bars`. Of several, these wait for each
     other: rejected bars move nothing out of a window; and where nobody watches the process, one that died while the
@@ -191,8 +197,13 @@ def _bound_bars(schedule: Schedule, faults: dict[str, Fault], config: BacktestCo
     warm_up_bars = regime.model_min_bars + regime.horizon_bars + regime.calibration.min_scores
     young = any(one.at <= warm_up_bars for one in schedule.planted)
     scores = regime.calibration.min_scores + regime.horizon_bars if lost_scores or young else 0
-    together = max(window, process) if watched else window + process
-    return max(bound(Damage()), together, strange) + scores + max(0, regime.model_min_bars - schedule.end)
+    breaker = bound(Damage())
+    if is_watched(schedule):
+        together = max(window, process, breaker)
+    else:
+        # A probe finds the process dead, a second one starts it, a third one is answered.
+        together = max(window + process + breaker if process else window, breaker)
+    return max(schedule.end + max(together, strange) + scores, warm_up_bars)
 
 
 def fading_bars(config: BacktestConfig) -> int:

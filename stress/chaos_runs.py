@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,8 +25,10 @@ from stress.witness import ChaosRig
 CHUNK = 20
 """Schedules in one task."""
 
-TASKS_PER_WORKER = 15
+TASKS_PER_WORKER = 10
 """A worker is replaced after so many: NT keeps some memory of every engine in a process."""
+
+_LOOK_AT_PARENT_S = 1.0
 
 SCHEDULES_MAX = 10_000_000
 SHOWN = 10
@@ -212,7 +216,7 @@ def _in_workers(count: int, work: Any, tasks: list[tuple[Any, ...]]) -> Iterator
     # A pool can replace its workers itself, and in Python 3.11 may then wait for ever.
     turn = count * TASKS_PER_WORKER
     for start in range(0, len(tasks), turn):
-        pool = ProcessPoolExecutor(count, context, _leave_interrupts_alone)
+        pool = ProcessPoolExecutor(count, context, _prepare_worker, (os.getpid(),))
         try:
             futures = {pool.submit(work, *task): task for task in tasks[start : start + turn]}
             for future in as_completed(futures):
@@ -228,9 +232,20 @@ def _result(future: Future[Any], task: tuple[Any, ...]) -> Any:
         raise RuntimeError(f"a worker process died over {task[0]}") from error
 
 
-def _leave_interrupts_alone() -> None:
-    """Ctrl-C at the terminal reaches every process; the first one ends the others."""
+def _prepare_worker(parent: int) -> None:
+    """Ctrl-C at the terminal is for the first process, which ends the others. Where it is killed they end themselves.
+
+    A worker that waits for work would wait for ever: it holds the other end of the pipe itself.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_AT_PARENT_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _note(report: ChaosReport) -> str:

@@ -71,6 +71,8 @@ def parse_schedule(text: str, seed: int, known: Sequence[str], bars: int) -> Sch
         if not (1 <= at <= bars and 1 <= length <= bars):
             raise OptionError(f"--schedule {part}: must begin at bar 1 to {bars}, and last 1 to {bars} bars")
         planted.append(Planted(at, length, name))
+    if not planted:
+        raise OptionError(f"--schedule {text!r}: names no fault; write fault@bar+bars, such as model.raises@120+40")
     return Schedule(seed, tuple(sorted(planted)))
 
 
