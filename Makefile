@@ -50,7 +50,7 @@ bench-latency: setup  ## Measure the 35 M architecture beside tirex-ts: cores fr
 	$(BIN)/sage bench-latency --architecture tirex-35m --background 1
 	$(BIN)/sage bench-latency --architecture tirex-35m --engine both --context 2048 --seconds 20 || test $$? -eq 5
 
-faults: setup  ## Provoke every fault at every place, and write the matrix to build/faults.html (5 minutes)
+faults: setup  ## Provoke every fault at every place, and write the matrix to build/faults.html (4 minutes)
 	mkdir -p build
 	$(BIN)/sage inject-fault --all --html build/faults.html
 

@@ -32,7 +32,7 @@ _LOAD_MARGIN = 2.0
 """A model loads so many times as long as at the start at most: others may have taken half of the machine."""
 
 _ROUNDING = 1e-9
-_SHOWN_BEFORE, _SHOWN_AFTER = 12, 60
+_SHOWN_BEFORE, _SHOWN_AFTER = 12, 180
 
 
 @dataclass(frozen=True)
