@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench bench-latency faults train clean
+.PHONY: help setup backtest test test-long check format lint types bench bench-latency faults chaos train clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ bench-latency: setup  ## Measure the 35 M architecture beside tirex-ts: cores fr
 faults: setup  ## Provoke every fault at every place, and write the matrix to build/faults.html (4 minutes)
 	mkdir -p build
 	$(BIN)/sage inject-fault --all --html build/faults.html
+
+chaos: setup  ## Run 10,000 random schedules of faults on a simulated machine, and 20 on the real one (a quarter of an hour)
+	$(BIN)/sage inject-fault --schedules 10000 --real 20
 
 train: setup  ## Train the compact checkpoint again into build/checkpoint (an hour on two cores)
 	$(BIN)/sage model train --out build/checkpoint --compile

@@ -101,7 +101,7 @@ def _show(name: str, report: ChaosReport) -> None:
         ("levels", ", ".join(f"{level} {count:,}" for level, count in report.document()["levels"].items())),
         (
             "",
-            f"the breaker opened {report.breaker_openings:,} times, {report.restarts:,} model processes were replaced",
+            f"breaker openings {report.breaker_openings:,}, model processes replaced {report.restarts:,}",
         ),
         ("again", f"{report.run_again:,} schedules cut off, and run again here and in another process"),
     ]

@@ -19,7 +19,7 @@ from regime.signal import Level
 from sage.progress import Progress, Silent
 from stress.chaos import FAULTS_UNTIL, Verdict, fault_lengths, judge, run_hash
 from stress.invariants import Violation
-from stress.schedule import Schedule, random_schedule, shrunk
+from stress.schedule import Schedule, check_seed, random_schedule, shrunk
 from stress.witness import ChaosRig
 
 CHUNK = 20
@@ -114,8 +114,7 @@ def check(config: ChaosConfig) -> None:
     """Refuse what makes no sense. Raises OptionError."""
     if not 1 <= config.schedules <= SCHEDULES_MAX:
         raise OptionError(f"--schedules {config.schedules}: must be 1 to {SCHEDULES_MAX:,}")
-    if config.seed < 0:
-        raise OptionError(f"--seed {config.seed}: must not be negative")
+    check_seed(config.seed)
 
 
 def run_schedules(

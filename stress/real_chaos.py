@@ -28,7 +28,7 @@ from stress.chaos import LONGEST_BARS, Verdict, chaos_config, market_of_seed, us
 from stress.chaos_runs import SCHEDULES_MAX, ChaosReport
 from stress.invariants import Evidence, violations
 from stress.misbehaviour import Control
-from stress.schedule import Schedule, random_schedule
+from stress.schedule import Schedule, check_seed, random_schedule
 from stress.simulated import Heard
 from stress.stage import Fault
 from stress.witness import ScheduledRig
@@ -162,8 +162,7 @@ def schedules_of(count: int, seed: int) -> list[Schedule]:
     """Random schedules for real processes. Raises OptionError if it makes no sense."""
     if not 1 <= count <= SCHEDULES_MAX:
         raise OptionError(f"--real {count}: must be 1 to {SCHEDULES_MAX:,}")
-    if seed < 0:
-        raise OptionError(f"--seed {seed}: must not be negative")
+    check_seed(seed)
     lengths = real_lengths()
     return [random_schedule(seed + number, lengths, FAULTS_UNTIL) for number in range(count)]
 

@@ -51,6 +51,12 @@ class Schedule:
         return max((planted.end for planted in self.planted), default=1)
 
 
+def check_seed(seed: int) -> None:
+    """Raise OptionError for a seed that is none."""
+    if seed < 0:
+        raise OptionError(f"--seed {seed}: must not be negative")
+
+
 def parse_schedule(text: str, seed: int, known: Sequence[str], bars: int) -> Schedule:
     """Read a schedule's text.
 
@@ -59,6 +65,7 @@ def parse_schedule(text: str, seed: int, known: Sequence[str], bars: int) -> Sch
     OptionError
         If it does not read so, a fault is unknown, or one lies outside of the run's ``bars``.
     """
+    check_seed(seed)
     planted = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         found = _PLANTED.fullmatch(part)
