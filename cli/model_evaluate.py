@@ -33,7 +33,7 @@ def evaluate(
         str, typer.Option(help="auto (native where it can be compiled, else torch), native, torch or stock.")
     ] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of the native engine.")] = 2,
-    forecasts: Annotated[int, typer.Option(help="The newest so many forecasts of each instrument count.")] = 9_000,
+    forecasts: Annotated[int, typer.Option(help="The newest of each instrument count, so many at most.")] = 9_000,
     context: Annotated[int, typer.Option(help="Bars that the model looks at.")] = 512,
     horizon: Annotated[int, typer.Option(help="Bars to forecast.")] = 16,
     warm_up: Annotated[int, typer.Option(help="Bars before the baselines' first forecast.")] = 2_000,
@@ -41,7 +41,7 @@ def evaluate(
     refit: Annotated[int, typer.Option(help="Fit again after so many bars.")] = 1_500,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap, and of the simulated market.")] = 7,
     out: Annotated[
-        Path | None, typer.Option(help="Keep each finished instrument here; a rerun goes on from there.")
+        Path | None, typer.Option(help="Keep each finished instrument here; a rerun with the same settings goes on.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write tables and pictures to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
@@ -90,9 +90,10 @@ def evaluate(
                 evaluation = study.evaluate(config, progress)
         except KeyboardInterrupt:
             if out is None:
-                raise
-            typer.echo(f"sage: interrupted; finished instruments are in {out}, the same command goes on", err=True)
-            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+                kept = "no result was written; with --out DIR finished instruments are kept"
+            else:
+                kept = f"finished instruments are kept in {out}: the same command goes on from there"
+            raise KeyboardInterrupt(kept) from None
         document = as_document(evaluation)
         content = json.dumps(document, indent=2)
         if out is not None:
@@ -112,11 +113,13 @@ def summary(evaluation: Evaluation, document: dict[str, Any], picture: Path | No
     from rich.table import Table
 
     from cli.render import result_console, table_of
+    from sage.evaluation.report import counted, forecasts_told
 
     console = result_console()
     for result in document["results"]:
         table = Table(
-            title=f"[bold]{result['instrument']} {result['bar']}[/bold], {result['forecasts']:,} forecasts, "
+            title=f"[bold]{result['instrument']} {result['bar']}[/bold], "
+            f"{forecasts_told(result['forecasts'], document['forecasts_at_most'])}, "
             f"{result['first']} to {result['last']}",
             title_justify="left",
             box=None,
@@ -130,7 +133,8 @@ def summary(evaluation: Evaluation, document: dict[str, Any], picture: Path | No
                 table.add_row(name, *_cells(forecaster[task]))
         console.print(table, highlight=False)
         if result["left_out"]:
-            console.print(f"  {result['left_out']:,} bars left out: a gap in the horizon", style="dim", highlight=False)
+            left_out = counted(result["left_out"], "bar")
+            console.print(f"  {left_out} left out: a gap in the horizon", style="dim", highlight=False)
         console.print()
     verdict = document["verdict"]
     rows = [("model", f"{document['model']} ({document['checkpoint']}), {document['engine']}")]
@@ -144,7 +148,8 @@ def summary(evaluation: Evaluation, document: dict[str, Any], picture: Path | No
         rows.append(("refits failed", f"{verdict['kept_fits']:,} of {verdict['refits']:,} kept earlier parameters"))
     rows += [("skipped", text) for text in document["skipped"]]
     if evaluation.reused:
-        rows.append(("from --out", f"{evaluation.reused} of {len(evaluation.results)} instruments, finished earlier"))
+        told = f"{evaluation.reused} of {counted(len(evaluation.results), 'instrument')}, finished earlier"
+        rows.append(("from --out", told))
     if picture is not None:
         rows.append(("picture", str(picture)))
     rows += [("verdict" if at == 0 else "", text) for at, text in enumerate(verdict["lines"])]

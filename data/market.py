@@ -104,9 +104,7 @@ def catalog_market(
         raise CatalogError(f"{root}: no instrument {instrument_id}; the catalog holds {held}")
     sizes = catalog.bar_sizes(instrument_id)
     size = BarSize.parse(bar) if bar is not None else _only_size(root, instrument_id, sizes)
-    start_ns, end_ns = _time(start, "--start", end=False), _time(end, "--end", end=True)
-    if start_ns is not None and end_ns is not None and start_ns > end_ns:
-        raise OptionError(f"--start {start} lies after --end {end}")
+    start_ns, end_ns = parse_span(start, end)
     nautilus_bars = catalog.read(instrument, size, start_ns, end_ns)
     if not nautilus_bars:
         held = ", ".join(sizes) or "none"
@@ -119,6 +117,14 @@ def catalog_market(
     return Market(
         f"{instrument_id} {size} from {root.name}", instrument, kind_of(instrument), size, bars, nautilus_bars
     )
+
+
+def parse_span(start: str | None, end: str | None) -> tuple[int | None, int | None]:
+    """First and last time in ns. Raises OptionError for what is no date or time, and for a span that is none."""
+    start_ns, end_ns = _time(start, "--start", end=False), _time(end, "--end", end=True)
+    if start_ns is not None and end_ns is not None and start_ns > end_ns:
+        raise OptionError(f"--start {start} lies after --end {end}")
+    return start_ns, end_ns
 
 
 def _only_size(root: Path, instrument_id: str, sizes: list[str]) -> BarSize:

@@ -31,6 +31,7 @@ from sage.evaluation.study import Evaluation
 TASK_NAMES = {ONE_STEP: "next bar", HORIZON: "whole horizon"}
 
 _COLOURS = {ONE_STEP: "#2456a6", HORIZON: "#e0a63a"}
+_LANE = 0.18
 _SO_FAR_FROM = 0.1
 _INK, _GRID, _LIMIT = "#1d2733", "#e8ebef", "#c8473c"
 
@@ -44,6 +45,7 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
         "engine": evaluation.engine.name,
         "context_bars": config.context_bars,
         "horizon_bars": config.horizon_bars,
+        "forecasts_at_most": config.forecasts,
         "warm_up_bars": config.warm_up_bars,
         "window_bars": config.window_bars,
         "refit_bars": config.refit_bars,
@@ -60,6 +62,16 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
             "lines": verdict_lines(verdict, len(evaluation.results)),
         },
     }
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, for people."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def forecasts_told(forecasts: int, at_most: int) -> str:
+    """How many forecasts were judged, and whether that is fewer than the bars were asked for."""
+    return counted(forecasts, "forecast") + (f" (all there are, fewer than {at_most:,})" if forecasts < at_most else "")
 
 
 def verdict_lines(verdict: Verdict, instruments: int) -> list[str]:
@@ -138,6 +150,8 @@ def as_html(evaluation: Evaluation) -> str:
         plotly=get_plotlyjs(),
         report=as_document(evaluation),
         tasks=TASK_NAMES,
+        counted=counted,
+        forecasts_told=forecasts_told,
         charts=[chart.to_json() for chart in charts],
     )
 
@@ -145,22 +159,34 @@ def as_html(evaluation: Evaluation) -> str:
 def _differences(results: list[InstrumentResult]) -> go.Figure:
     """Each instrument's relative difference to GJR-GARCH-t, with two standard errors."""
     figure = go.Figure()
-    for task, colour in _COLOURS.items():
+    rows = list(range(len(results)))
+    for lane, (task, colour) in zip((-_LANE, _LANE), _COLOURS.items(), strict=True):
         found = [result.baselines[GJR].comparisons[task] for result in results]
         figure.add_scatter(
             x=[100 * comparison.difference for comparison in found],
-            y=[result.name for result in results],
-            error_x={"type": "data", "array": [200 * comparison.standard_error for comparison in found]},
+            # A lane for each task: one bar would hide the other's.
+            y=[row + lane for row in rows],
+            error_x={
+                "type": "data",
+                "array": [200 * comparison.standard_error for comparison in found],
+                "thickness": 2,
+                "width": 5,
+            },
             name=TASK_NAMES[task],
             mode="markers",
             marker={"color": colour, "size": 9},
-            hovertemplate="%{y}: %{x:+.2f} %<extra></extra>",
+            customdata=[[result.name, 200 * each.standard_error] for result, each in zip(results, found, strict=True)],
+            hovertemplate="%{customdata[0]}: %{x:+.2f} ± %{customdata[1]:.2f} %",
         )
+    for row in rows[1:]:
+        figure.add_hline(y=row - 0.5, line={"color": _GRID, "width": 1})
     figure.add_vline(x=0.0, line={"color": _INK, "width": 1})
     figure.add_vline(x=100 * EXCESS_MAX, line={"color": _LIMIT, "dash": "dash"})
     figure.update_xaxes(title="pinball loss beside GJR-GARCH-t, %: left of 0 the model is better")
-    figure.update_yaxes(autorange="reversed")
-    return _styled(figure, 150 + 34 * len(results), left=190)
+    names = [result.name for result in results]
+    styled = _styled(figure, 150 + 44 * len(results), left=190)
+    styled.update_yaxes(tickvals=rows, ticktext=names, range=[len(rows) - 0.5, -0.5], showgrid=False, zeroline=False)
+    return styled
 
 
 def _so_far(results: list[InstrumentResult]) -> go.Figure:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from data.errors import OptionError
 from regime.files import write_durably
 from sage.evaluation.baselines import GJR
 
@@ -24,6 +22,10 @@ EXCESS_ERRORS = 2.0
 COVERAGE_RANGE = (0.77, 0.83)
 """Targets: on average no worse than GJR-GARCH-t; on no series worse by 0.5 % with certainty; the native 80 %
 interval within three points of its name."""
+
+
+Settings = dict[str, int | str]
+"""What results depend on beside their bars, under the names of the options where there are any."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -66,17 +68,18 @@ class Forecaster(msgspec.Struct, frozen=True):
 class InstrumentResult(msgspec.Struct, frozen=True):
     """All about one instrument.
 
-    ``key`` is a digest of everything that the result depends on. ``left_out`` counts bars without a forecast between
-    the first and the last, for a gap in their horizon or a window too short. ``so_far`` is the relative difference
-    to GJR-GARCH-t up to each of some bars.
+    ``settings`` and the bars are everything that the result depends on; markets that are ``always_open`` have other
+    gaps. ``left_out`` counts bars without a forecast between the first and the last, for a gap in their horizon or a
+    window too short. ``so_far`` is the relative difference to GJR-GARCH-t up to each of some bars.
     """
 
-    key: str
+    settings: Settings
     instrument: str
     bar: str
     description: str
     bars: int
     bars_sha256: str
+    always_open: bool
     forecasts: int
     left_out: int
     first_ts_ns: int
@@ -153,27 +156,30 @@ def judge(results: list[InstrumentResult]) -> Verdict:
     )
 
 
-def digest(parts: dict[str, Any]) -> str:
-    """A key for everything that a result depends on."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def read_results(directory: Path) -> dict[tuple[str, str], InstrumentResult]:
+    """Finished results, by instrument and bar size; one that is not whole will be made again.
 
-
-def read_result(directory: Path, instrument: str, bar: str, key: str) -> InstrumentResult | None:
-    """A finished result of the same key, or None; one that is damaged or of other settings will be made again."""
-    try:
-        found = msgspec.json.decode(_path(directory, instrument, bar).read_bytes(), type=InstrumentResult)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-    return found if found.key == key else None
+    Raises
+    ------
+    OptionError
+        If a file bears a result's name and is something else, which is not to be written over.
+    """
+    found = {}
+    for path in sorted(directory.glob("*-*.json")):
+        try:
+            result = msgspec.json.decode(path.read_bytes(), type=InstrumentResult)
+        except msgspec.ValidationError as error:
+            raise OptionError(
+                f"--out {directory}: {path.name} is no result of this version; give another --out"
+            ) from error
+        except msgspec.DecodeError:
+            continue
+        found[(result.instrument, result.bar)] = result
+    return found
 
 
 def write_result(directory: Path, result: InstrumentResult) -> None:
     """Write it at once or not at all."""
-    write_durably(
-        _path(directory, result.instrument, result.bar), msgspec.json.format(msgspec.json.encode(result), indent=1)
-    )
-
-
-def _path(directory: Path, instrument: str, bar: str) -> Path:
     # Some symbols have a slash in them.
-    return directory / f"{quote(instrument, safe='')}-{bar}.json"
+    name = f"{quote(result.instrument, safe='')}-{result.bar}.json"
+    write_durably(directory / name, msgspec.json.format(msgspec.json.encode(result), indent=1))

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
 
 from data.bars import BarSize
 from data.catalog import BarCatalog
-from data.errors import CatalogError, DataError
-from data.market import Market, catalog_market, sp500_market, synthetic_market
+from data.errors import CatalogError, DataError, OptionError
+from data.instruments import parse_instrument_id
+from data.market import Market, catalog_market, parse_span, sp500_market, synthetic_market
 from data.synthetic import SyntheticConfig
 from regime.model.checkpoint import Checkpoint, find_checkpoint
 from regime.model.engines import Engine, EngineChoice, choose_engine, load_engine
 from regime.model.weights import load_weights
-from sage.evaluation.results import InstrumentResult, Verdict, digest, judge, read_result, write_result
+from sage.evaluation.results import InstrumentResult, Settings, Verdict, judge, read_results, write_result
 from sage.evaluation.settings import EvaluationConfig, check
 from sage.evaluation.walk import evaluate_market
 from sage.progress import Progress, Silent
 
 METHOD_VERSION = 1
-"""Part of a result's key: raise it when results of the same settings come out differently."""
+"""One of a result's settings: raise it when results of the same settings come out differently."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +57,27 @@ def evaluate(config: EvaluationConfig, progress: Progress | None = None) -> Eval
     """
     show = progress or Silent()
     check(config)
+    wanted = wanted_markets(config)
     show.stage("loading the model", 1)
     checkpoint = find_checkpoint(config.model)
     weights = load_weights(checkpoint)
     choice = choose_engine(config.engine, weights.architecture)
+    settings = settings_of(config, checkpoint, choice)
+    kept = _kept(config, wanted, settings)
     engine: Engine | None = None
-    if config.out is not None:
-        config.out.mkdir(parents=True, exist_ok=True)
     results: list[InstrumentResult] = []
-    reused, skipped = 0, []
+    skipped: list[str] = []
     whole_catalog = config.catalog is not None and not config.instruments
-    for market in markets(config):
-        instrument, bar = str(market.instrument.id), str(market.size)
-        parts = key_parts(config, market, checkpoint, choice)
-        known = read_result(config.out, instrument, bar, digest(parts)) if config.out is not None else None
+    for instrument, bar in wanted:
+        known = kept.get((instrument, bar))
         if known is not None:
             results.append(known)
-            reused += 1
             continue
         if engine is None:
             engine, choice = load_engine(weights, config.engine)
+        market = load_market(config, instrument, bar)
         try:
-            result = evaluate_market(config, market, engine, digest(parts), show)
+            result = evaluate_market(config, market, engine, settings, show)
         except DataError as error:
             if not whole_catalog:
                 raise
@@ -90,33 +88,40 @@ def evaluate(config: EvaluationConfig, progress: Progress | None = None) -> Eval
         results.append(result)
     if not results:
         raise DataError("; ".join(skipped))
-    return Evaluation(config, checkpoint, choice, results, reused, skipped)
+    return Evaluation(config, checkpoint, choice, results, len(kept), skipped)
 
 
-def markets(config: EvaluationConfig) -> Iterator[Market]:
-    """The markets asked for, each loaded when its turn comes. Raises CatalogError for what the catalog has not."""
+def wanted_markets(config: EvaluationConfig) -> list[tuple[str, str]]:
+    """Instrument and bar size of each market asked for. Raises CatalogError for what the catalog has not."""
     if config.catalog is None:
-        if config.source == "sp500":
-            yield sp500_market()
-        else:
-            yield synthetic_market(SyntheticConfig(seed=config.seed))
-        return
+        market = _source_market(config)
+        return [(str(market.instrument.id), str(market.size))]
     catalog = BarCatalog(config.catalog)
+    parse_span(config.start, config.end)
+    bar = str(BarSize.parse(config.bar)) if config.bar is not None else None
     wanted: list[tuple[str, str]] = []
-    for instrument in dict.fromkeys(config.instruments) or catalog.instrument_ids():
-        if config.bar is not None:
-            held = [config.bar] if config.instruments or config.bar in _sizes(catalog, instrument) else []
-        else:
-            held = _sizes(catalog, instrument)
-        if config.instruments and not held:
+    named = [str(parse_instrument_id(instrument)) for instrument in config.instruments]
+    for instrument in dict.fromkeys(named) or catalog.instrument_ids():
+        held = [size for size in _sizes(catalog, instrument) if bar in {None, size}]
+        if named and not held:
             # Says what the catalog has.
-            catalog_market(config.catalog, instrument, None)
-        wanted += [(instrument, bar) for bar in held]
+            catalog_market(config.catalog, instrument, bar)
+        wanted += [(instrument, size) for size in held]
     if not wanted:
         what = f"{config.bar} bars" if config.bar else "bars"
         raise CatalogError(f"{config.catalog}: no {what} of any instrument; see sage ingest")
-    for instrument, bar in wanted:
-        yield catalog_market(config.catalog, instrument, bar, config.start, config.end)
+    return wanted
+
+
+def load_market(config: EvaluationConfig, instrument: str, bar: str) -> Market:
+    """One of the markets asked for, with its bars."""
+    if config.catalog is None:
+        return _source_market(config)
+    return catalog_market(config.catalog, instrument, bar, config.start, config.end)
+
+
+def _source_market(config: EvaluationConfig) -> Market:
+    return sp500_market() if config.source == "sp500" else synthetic_market(SyntheticConfig(seed=config.seed))
 
 
 def _sizes(catalog: BarCatalog, instrument: str) -> list[str]:
@@ -124,20 +129,64 @@ def _sizes(catalog: BarCatalog, instrument: str) -> list[str]:
     return [str(size) for size in sorted(BarSize.parse(f"{spec[0]}{spec[1][0].lower()}") for spec in specs)]
 
 
-def key_parts(config: EvaluationConfig, market: Market, checkpoint: Checkpoint, choice: EngineChoice) -> dict[str, Any]:
-    """Everything that a result depends on."""
-    numbers = dataclasses.asdict(config)
-    for name in ("source", "catalog", "instruments", "bar", "start", "end", "model", "engine", "out"):
-        del numbers[name]
+def settings_of(config: EvaluationConfig, checkpoint: Checkpoint, choice: EngineChoice) -> Settings:
+    """Everything that a result depends on beside its bars."""
     return {
-        "method": METHOD_VERSION,
-        "arch": version("arch"),
-        "instrument": str(market.instrument.id),
-        "bar": str(market.size),
-        "always_open": market.kind.always_open,
-        "bars_sha256": market.bars.sha256(),
-        "checkpoint_sha256": checkpoint.sha256,
+        "checkpoint": checkpoint.sha256,
         "engine": choice.name,
-        "dtype": config.engine.dtype,
+        "number type": config.engine.dtype,
         "device": config.engine.device,
-    } | numbers
+        "--forecasts": config.forecasts,
+        "--context": config.context_bars,
+        "--horizon": config.horizon_bars,
+        "--warm-up": config.warm_up_bars,
+        "--window": config.window_bars,
+        "--refit": config.refit_bars,
+        "--seed": config.seed,
+        "bootstrap replications": config.replications,
+        "method": METHOD_VERSION,
+        "arch package": version("arch"),
+    }
+
+
+def _kept(
+    config: EvaluationConfig, wanted: list[tuple[str, str]], settings: Settings
+) -> dict[tuple[str, str], InstrumentResult]:
+    """Results of an earlier run that this one can use, from ``config.out``, which is made if it is not there.
+
+    Raises
+    ------
+    OptionError
+        If there are results of other settings, or of other bars: whoever made them may want them yet.
+    """
+    if config.out is None:
+        return {}
+    config.out.mkdir(parents=True, exist_ok=True)
+    found = read_results(config.out)
+    for result in found.values():
+        _refuse_if(config.out, result, _differences(result.settings, settings))
+    kept = {name: found[name] for name in wanted if name in found}
+    for name, result in kept.items():
+        market = load_market(config, *name)
+        if (result.bars_sha256, result.always_open) != (market.bars.sha256(), market.kind.always_open):
+            then = f"{result.bars:,} bars with sha256 {result.bars_sha256[:16]}"
+            now = f"{len(market.bars):,} with {market.bars.sha256()[:16]}"
+            why = "by --start, --end or --catalog, or ingested since"
+            _refuse_if(config.out, result, [f"{then} (now {now}, {why})"])
+    return kept
+
+
+def _differences(before: Settings, now: Settings) -> list[str]:
+    return [
+        f"{name} {before.get(name, 'unknown')} (now {now.get(name, 'unknown')})"
+        for name in {**now, **before}
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _refuse_if(out: Path, result: InstrumentResult, differences: list[str]) -> None:
+    if differences:
+        raise OptionError(
+            f"--out {out}: the result of {result.name} there was made with {', '.join(differences)}; "
+            "go on with the same settings, or give another --out"
+        )

@@ -17,7 +17,7 @@ from regime.model.engines import Engine
 from sage.backtest import CLOSURE_SECONDS
 from sage.evaluation import scores
 from sage.evaluation.baselines import BASELINES, DIURNAL, GJR, HISTORICAL, Forecasts, Past
-from sage.evaluation.results import HORIZON, ONE_STEP, TASKS, Comparison, Forecaster, InstrumentResult, Score
+from sage.evaluation.results import HORIZON, ONE_STEP, TASKS, Comparison, Forecaster, InstrumentResult, Score, Settings
 from sage.evaluation.scores import relative_differences
 from sage.evaluation.series import Series, season_slots
 from sage.evaluation.settings import EvaluationConfig
@@ -30,7 +30,7 @@ _SO_FAR_POINTS = 200
 
 
 def evaluate_market(
-    config: EvaluationConfig, market: Market, engine: Engine, key: str, progress: Progress | None = None
+    config: EvaluationConfig, market: Market, engine: Engine, settings: Settings, progress: Progress | None = None
 ) -> InstrumentResult:
     """Evaluate on one instrument. Raises DataError where it has too few bars, naming how many it takes."""
     show, started = progress or Silent(), time.perf_counter()
@@ -56,12 +56,13 @@ def evaluate_market(
     judged = _Judged.of(outcomes, forecasts, config)
     points = np.unique(np.linspace(1, len(origins), _SO_FAR_POINTS).astype(np.int64)) - 1
     return InstrumentResult(
-        key=key,
+        settings=settings,
         instrument=str(market.instrument.id),
         bar=str(market.size),
         description=market.description,
         bars=len(market.bars),
         bars_sha256=market.bars.sha256(),
+        always_open=market.kind.always_open,
         forecasts=len(origins),
         left_out=left_out,
         first_ts_ns=int(series.ts_ns[origins[0]]),

@@ -105,9 +105,21 @@ def test_an_interruption_says_where_finished_instruments_are(
 
     monkeypatch.setattr(study, "evaluate", interrupted)
     code, _, err = run("--catalog", catalog, "--out", str(tmp_path))
-    assert code == ExitCode.INTERRUPTED and str(tmp_path) in err
+    assert code == ExitCode.INTERRUPTED
+    assert err == (
+        f"sage: interrupted; finished instruments are kept in {tmp_path}: the same command goes on from there\n"
+    )
     code, _, err = run("--catalog", catalog)
-    assert code == ExitCode.INTERRUPTED and "no result was written" in err
+    assert code == ExitCode.INTERRUPTED
+    assert err == "sage: interrupted; no result was written; with --out DIR finished instruments are kept\n"
+
+
+def test_an_out_directory_belongs_to_its_settings(catalog: str, tmp_path: Path) -> None:
+    arguments = ["--catalog", catalog, *SMALL, "--out", str(tmp_path)]
+    assert run(*arguments)[0] == ExitCode.OK
+    code, out, err = run(*arguments, "--refit", "900")
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "was made with --refit 1500 (now 900); go on with the same settings, or give another --out" in err
 
 
 def test_the_command_loads_neither_numpy_nor_torch_before_it_runs() -> None:

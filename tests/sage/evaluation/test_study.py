@@ -13,12 +13,15 @@ from data.bars import BarSize
 from data.catalog import BarCatalog
 from data.errors import CatalogError, DataError, OptionError
 from data.instruments import Kind, Precision, make_instrument, parse_instrument_id
-from sage.evaluation import results
+from regime.model.checkpoint import find_checkpoint
+from regime.model.random_weights import write_random_checkpoint
+from regime.model.weights import ARCHITECTURES
+from sage.evaluation import report, results
 from sage.evaluation.baselines import GJR
-from sage.evaluation.report import as_document, as_html, verdict_lines
+from sage.evaluation.report import as_document, as_html, forecasts_told, verdict_lines
 from sage.evaluation.results import TASKS, Comparison, Forecaster, InstrumentResult, Score, judge
 from sage.evaluation.settings import EvaluationConfig
-from sage.evaluation.study import evaluate, markets
+from sage.evaluation.study import evaluate, wanted_markets
 from tests.sage.evaluation.simulated import SMALL, bars_of, gjr_returns
 
 
@@ -81,12 +84,31 @@ def test_an_instrument_that_was_named_and_is_too_short_is_an_error(catalog: Path
     ],
 )
 def test_instruments_and_sizes_are_chosen(catalog: Path, values: dict[str, object], names: list[str]) -> None:
-    assert [f"{market.instrument.id} {market.size}" for market in markets(on(catalog, **values))] == names
+    assert [f"{instrument} {bar}" for instrument, bar in wanted_markets(on(catalog, **values))] == names
 
 
 def test_a_catalog_without_such_bars_says_so(catalog: Path) -> None:
     with pytest.raises(CatalogError, match="no 5m bars of any instrument"):
-        list(markets(on(catalog, bar="5m")))
+        wanted_markets(on(catalog, bar="5m"))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"catalog": Path("nowhere")}, "nowhere: no such catalog"),
+        ({"instruments": ("XRPUSDT.SIM",)}, "the catalog holds BTCUSDT.SIM, ETHUSDT.SIM, LTCUSDT.SIM"),
+        ({"instruments": ("BTCUSDT.SIM",), "bar": "5m"}, "no 5m bars of BTCUSDT.SIM; bar types held: 1-HOUR"),
+        ({"start": "tomorrow-ish"}, "--start 'tomorrow-ish' is no date"),
+        ({"start": "2024-02-01", "end": "2024-01-01"}, "lies after"),
+    ],
+)
+def test_what_is_asked_of_the_catalog_is_checked_before_a_model_is_looked_for(
+    catalog: Path, tmp_path: Path, values: dict[str, object], said: str
+) -> None:
+    config = dataclasses.replace(on(catalog, model="nowhere", out=tmp_path / "out"), **values)  # type: ignore[arg-type]
+    with pytest.raises((CatalogError, OptionError), match=said):
+        evaluate(config)
+    assert not (tmp_path / "out").exists()
 
 
 def test_finished_instruments_survive_an_interruption_and_are_used_again(catalog: Path, tmp_path: Path) -> None:
@@ -107,14 +129,43 @@ def dataclasses_equal(first: InstrumentResult, second: InstrumentResult) -> bool
     return msgspec.structs.replace(first, seconds=0.0) == msgspec.structs.replace(second, seconds=0.0)
 
 
-@pytest.mark.parametrize("changed", [{"seed": 8}, {"refit_bars": 400}, {"end": "2024-02-05"}])
-def test_other_settings_or_bars_are_evaluated_anew(catalog: Path, tmp_path: Path, changed: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 8}, r"--seed 7 \(now 8\)"),
+        ({"horizon_bars": 5, "refit_bars": 400}, r"--horizon 4 \(now 5\), --refit 500 \(now 400\)"),
+        ({"instruments": ("ETHUSDT.SIM",), "forecasts": 50}, r"--forecasts 2000 \(now 50\)"),
+        ({"end": "2024-01-30"}, r"900 bars with sha256 \w+ \(now \d+ with \w+, by --start, --end or --catalog"),
+    ],
+)
+def test_results_of_other_settings_or_bars_are_not_replaced(
+    catalog: Path, tmp_path: Path, changed: dict[str, object], said: str
+) -> None:
     config = on(catalog, bar="1h", instruments=("BTCUSDT.SIM",), out=tmp_path)
     evaluate(config)
-    assert evaluate(dataclasses.replace(config, **changed)).reused == 0  # type: ignore[arg-type]
+    before = (tmp_path / "BTCUSDT.SIM-1h.json").read_bytes()
+    with pytest.raises(OptionError, match=rf"result of BTCUSDT.SIM 1h there was made with {said}.*another --out"):
+        evaluate(dataclasses.replace(config, **changed))  # type: ignore[arg-type]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"BTCUSDT.SIM-1h.json": before}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"key": 3}'])
+def test_results_of_another_checkpoint_are_not_replaced(catalog: Path, tmp_path: Path) -> None:
+    config = on(catalog, bar="1h", instruments=("BTCUSDT.SIM",), out=tmp_path / "out")
+    evaluate(config)
+    other = write_random_checkpoint(ARCHITECTURES["compact"], 5, tmp_path / "other")
+    shas = [find_checkpoint(name).sha256 for name in ("embedded", str(other))]
+    with pytest.raises(OptionError, match=rf"checkpoint {shas[0]} \(now {shas[1]}\)"):
+        evaluate(dataclasses.replace(config, model=str(other)))
+
+
+def test_more_instruments_join_those_that_are_finished(catalog: Path, tmp_path: Path) -> None:
+    config = on(catalog, bar="1h", instruments=("BTCUSDT.SIM",), out=tmp_path)
+    evaluate(config)
+    both = evaluate(dataclasses.replace(config, instruments=("ETHUSDT.SIM", " BTCUSDT.SIM ")))
+    assert ([result.name for result in both.results], both.reused) == (["ETHUSDT.SIM 1h", "BTCUSDT.SIM 1h"], 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"{"])
 def test_a_damaged_result_is_made_again(catalog: Path, tmp_path: Path, content: bytes) -> None:
     config = on(catalog, bar="1h", instruments=("BTCUSDT.SIM",), out=tmp_path)
     first = evaluate(config).results[0]
@@ -122,6 +173,13 @@ def test_a_damaged_result_is_made_again(catalog: Path, tmp_path: Path, content: 
     again = evaluate(config)
     assert again.reused == 0 and dataclasses_equal(again.results[0], first)
     assert evaluate(config).reused == 1
+
+
+def test_what_is_no_result_is_not_written_over(catalog: Path, tmp_path: Path) -> None:
+    (tmp_path / "BTCUSDT.SIM-1h.json").write_bytes(b'{"key": 3}')
+    with pytest.raises(OptionError, match=r"BTCUSDT.SIM-1h.json is no result of this version; give another --out"):
+        evaluate(on(catalog, bar="1h", instruments=("BTCUSDT.SIM",), out=tmp_path))
+    assert (tmp_path / "BTCUSDT.SIM-1h.json").read_bytes() == b'{"key": 3}'
 
 
 @pytest.mark.parametrize(
@@ -153,8 +211,9 @@ def result_of(
     model = Forecaster(dict.fromkeys(TASKS, score), {}, [1e-3], [0.5] * 9)
     baseline = msgspec.structs.replace(model, comparisons=dict.fromkeys(TASKS, compared), refits=2)
     return InstrumentResult(
-        key="", instrument="BTCUSDT.SIM", bar="1h", description="", bars=9, bars_sha256="", forecasts=9, left_out=0,
-        first_ts_ns=0, last_ts_ns=1, block_bars=dict.fromkeys(TASKS, 2), model=model, baselines={GJR: baseline},
+        settings={}, instrument="BTCUSDT.SIM", bar="1h", description="", bars=9, bars_sha256="", always_open=True,
+        forecasts=9, left_out=0, first_ts_ns=0, last_ts_ns=1, block_bars=dict.fromkeys(TASKS, 2),
+        model=model, baselines={GJR: baseline},
         so_far_ts_ns=[0], so_far={task: [0.0] for task in TASKS}, seconds=1.0,
     )  # fmt: skip
 
@@ -207,11 +266,31 @@ def test_the_page_needs_no_network(catalog: Path) -> None:
     assert html.count("Plotly.newPlot") >= 1 and 'id="chart4"' in html
     assert "BTCUSDT.SIM 1h" in html and "diurnal GJR-GARCH-t" in html
     assert evaluation.checkpoint.id in html
+    assert "1 instrument ·" in html
+    # 900 bars less the first, the warm-up of 600, and the horizon but for one.
+    assert "296 forecasts (all there are, fewer than 2,000)" in html
+
+
+def test_no_error_bar_hides_another() -> None:
+    one, two = result_of(), msgspec.structs.replace(result_of(), instrument="ETHUSDT.SIM")
+    figure = report._differences([one, two])
+    heights = sorted(height for trace in figure.data for height in trace.y)
+    assert len(set(heights)) == 4
+    # Each pair lies around its own name.
+    assert [round(height) for height in heights] == [0, 0, 1, 1]
+    assert list(figure.layout.yaxis.ticktext) == ["BTCUSDT.SIM 1h", "ETHUSDT.SIM 1h"]
+
+
+@pytest.mark.parametrize(
+    ("forecasts", "told"),
+    [(1, "1 forecast (all there are, fewer than 2,000)"), (2_000, "2,000 forecasts")],
+)
+def test_the_true_number_of_forecasts_is_told(forecasts: int, told: str) -> None:
+    assert forecasts_told(forecasts, 2_000) == told
 
 
 def test_a_symbol_with_a_slash_has_one_file(tmp_path: Path) -> None:
-    result = msgspec.structs.replace(result_of(), instrument="EUR/USD.FX", key="k")
+    result = msgspec.structs.replace(result_of(), instrument="EUR/USD.FX")
     results.write_result(tmp_path, result)
     assert [path.name for path in tmp_path.iterdir()] == ["EUR%2FUSD.FX-1h.json"]
-    assert results.read_result(tmp_path, "EUR/USD.FX", "1h", "k") == result
-    assert results.read_result(tmp_path, "EUR/USD.FX", "1h", "other") is None
+    assert results.read_results(tmp_path) == {("EUR/USD.FX", "1h"): result}

@@ -155,7 +155,7 @@ def test_a_market_is_evaluated_from_bars_to_scores(engine: Engine) -> None:
         def advance(self, done: int, note: str = "") -> None:
             steps.append(done)
 
-    result = evaluate_market(SMALL, market_of(BARS), engine, "key", Listening())
+    result = evaluate_market(SMALL, market_of(BARS), engine, {}, Listening())
     # The first bar has no return.
     assert result.forecasts == 1_600 - 1 - SMALL.warm_up_bars - SMALL.horizon_bars + 1
     assert stages == [("SYNTHUSDT.SIM 1h", result.forecasts * (1 + len(BASELINES)))]
@@ -176,13 +176,13 @@ def test_a_market_is_evaluated_from_bars_to_scores(engine: Engine) -> None:
 
 def test_daily_bars_have_no_diurnal_baseline(engine: Engine) -> None:
     market = market_of(bars_of(gjr_returns(900, seed=23), 86_400), 86_400)
-    result = evaluate_market(SMALL, market, engine, "key")
+    result = evaluate_market(SMALL, market, engine, {})
     assert set(result.baselines) == set(BASELINES) - {"diurnal GJR-GARCH-t"}
 
 
 def test_too_few_bars_are_an_error_that_names_how_many_it_takes(engine: Engine) -> None:
     with pytest.raises(DataError, match=r"600 bars give 0 forecasts after a warm-up of 600; it takes 644 bars"):
-        evaluate_market(SMALL, market_of(BARS[:600]), engine, "key")
+        evaluate_market(SMALL, market_of(BARS[:600]), engine, {})
     full = dataclasses.replace(SMALL, warm_up_bars=2_000, horizon_bars=16)
     with pytest.raises(DataError, match="it takes 2,176 bars"):
-        evaluate_market(full, market_of(BARS), engine, "key")
+        evaluate_market(full, market_of(BARS), engine, {})
