@@ -44,4 +44,9 @@ def train(
                 training.train(config, out, compiled=compiled, on_step=progress.advance)
             except ValueError as error:
                 raise OptionError(str(error)) from error
+            except KeyboardInterrupt:
+                state, every = out.with_name(f"{out.name}.resume"), training.SAVE_EVERY_STEPS
+                kept = f"the state is in {state}, saved every {every} steps: the same command goes on from there"
+                none = f"nothing is kept before step {every}: the same command begins anew"
+                raise KeyboardInterrupt(kept if state.exists() else none) from None
         typer.echo(f"{out}: trained; look at it with: sage model info {out}")
