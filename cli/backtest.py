@@ -99,6 +99,8 @@ def backtest(
             run = run_backtest(settings, progress)
             progress.stage("writing the report", 1)
             figures = rundir.write(run, directory)
+        if run.model_error:
+            typer.echo(f"sage: no model, degraded from the first bar on: {run.model_error}", err=True)
         if as_json:
             for note in run.notes:
                 typer.echo(f"sage: note: {note}", err=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from cli.exits import ExitCode
+from regime.model.checkpoint import find_checkpoint
 from tests.conftest import clean_environment
 
 
@@ -72,6 +75,34 @@ def test_a_missing_model_ends_with_4(tmp_path: Path) -> None:
     assert done.exit_code == ExitCode.MODEL_UNAVAILABLE
     assert "no-such-model" in done.stderr
     assert "--allow-degraded" in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["truncated", "swapped", "config"])
+def test_a_damaged_model_stops_a_backtest_unless_it_may_run_degraded(tmp_path: Path, damage: str) -> None:
+    model, run = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(find_checkpoint("embedded").weights.parent, model)
+    weights, config = model / "model.safetensors", model / "config.json"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:100_000])
+    elif damage == "swapped":
+        weights.write_bytes(pickle.dumps({"weights": [1.0]}))
+    else:
+        config.write_text(config.read_text().replace('"train_ctx_len": 512', '"train_ctx_len": 1000000000000'))
+    (tmp_path / "run.toml").write_text("[data.synthetic]\nbars = 120\n")
+    arguments = ["backtest", "--config", str(tmp_path / "run.toml"), "--no-store", "--model", str(model)]
+    blamed = config if damage == "config" else weights
+
+    done = CliRunner().invoke(app, [*arguments, "--out", str(run)])
+    assert done.exit_code == ExitCode.MODEL_UNAVAILABLE, done.stderr
+    assert str(blamed) in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].endswith("To run without a model: --allow-degraded")
+    assert (done.stdout, run.exists()) == ("", False)
+
+    done = CliRunner().invoke(app, [*arguments, "--out", str(run), "--allow-degraded", "--json"])
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert f"no model, degraded from the first bar on: model {str(model)!r}: {blamed}" in done.stderr
+    levels = json.loads(done.stdout)["levels"]
+    assert (levels["FULL"], levels["BASIC"]) == (0, 0) and levels["SMART"] > 0
 
 
 def test_a_place_that_cannot_be_written_ends_with_6(tmp_path: Path) -> None:
