@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from tirex.models.tirex import TiRexZero
 
+from regime.errors import ModelUnavailable
 from regime.model.tokens import check_request
 from regime.model.weights import Weights
 
@@ -16,8 +17,12 @@ class StockEngine:
 
     def __init__(self, weights: Weights) -> None:
         self.architecture = weights.architecture
-        network = TiRexZero(backend="torch", **weights.hyper_parameters)
-        network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in weights.tensors.items()})
+        try:
+            network = TiRexZero(backend="torch", **weights.hyper_parameters)
+            network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in weights.tensors.items()})
+        except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError) as error:
+            # Ours read only what they need of the hyper-parameters; tirex-ts takes all of them for arguments.
+            raise ModelUnavailable(f"engine 'stock': tirex-ts refuses this model ({error}); --engine torch") from error
         network.requires_grad_(requires_grad=False)
         self._network = network.eval()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import re
@@ -172,6 +173,15 @@ def test_what_has_no_forecast_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         engine(kind).forecast(asked, horizon)
+
+
+@pytest.mark.torch
+def test_a_hyper_parameter_that_tirex_ts_does_not_know_is_told() -> None:
+    weights = _WEIGHTS["compact"]
+    model = weights.hyper_parameters["model_config"] | {"sliding": 3}
+    strange = dataclasses.replace(weights, hyper_parameters=weights.hyper_parameters | {"model_config": model})
+    with pytest.raises(ModelUnavailable, match=r"tirex-ts refuses this model \(.*'sliding'\); --engine torch"):
+        load_engine(strange, EngineSpec(kind="stock"))
 
 
 def test_an_unknown_engine_is_refused_with_those_there_are() -> None:
