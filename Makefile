@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench bench-latency faults chaos train clean
+.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos train clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,12 @@ faults: setup  ## Provoke every fault at every place, and write the matrix to bu
 
 chaos: setup  ## Run 10,000 random schedules of faults on a simulated machine, and 20 on the real one (a quarter of an hour)
 	$(BIN)/sage inject-fault --schedules 10000 --real 20
+
+bench-deadline: setup  ## Measure how late a signal is when the model hangs, dies or is slow (8 minutes)
+	$(BIN)/python -m stress.lateness
+
+kills: setup  ## Kill the model process 250 times and look for what grows (2 minutes)
+	$(BIN)/sage inject-fault --kills 250
 
 train: setup  ## Train the compact checkpoint again into build/checkpoint (an hour on two cores)
 	$(BIN)/sage model train --out build/checkpoint --compile

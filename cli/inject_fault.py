@@ -40,6 +40,10 @@ def inject_fault(
     real: Annotated[
         int | None, typer.Option(help="Instead: so many random schedules against a real model process.")
     ] = None,
+    kills: Annotated[
+        int | None,
+        typer.Option(help="Instead: kill the model process so often, each time after 20 answers at level 0."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the matrix and every bar's level to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -59,14 +63,26 @@ def inject_fault(
         if show_list:
             _show_list(catalogue(), as_json=as_json)
             return
-        if schedules is not None or schedule is not None or real is not None:
+        instead = kills is not None or schedules is not None or schedule is not None or real is not None
+        given = {"a fault": faults, "--all": everything, "--where": where, "--at": at, "--for": for_bars,
+                 "--baseline": baseline, "--bars": bars, "--html": html}  # fmt: skip
+        stray = [name for name, value in given.items() if value]
+        if instead and stray:
+            raise OptionError(
+                f"{stray[0]} has no meaning for schedules or kills: they say themselves what happens when"
+            )
+        if kills is not None:
+            from cli import inject_deaths
+
+            if schedules is not None or schedule is not None or real is not None:
+                raise OptionError("--kills and schedules are runs of their own: give one of them")
+            inject_deaths.run(
+                kills, seed=7 if seed is None else seed, model=model, deadline_ms=deadline_ms, as_json=as_json
+            )
+            return
+        if instead:
             from cli import inject_chaos
 
-            given = {"a fault": faults, "--all": everything, "--where": where, "--at": at, "--for": for_bars,
-                     "--baseline": baseline, "--bars": bars, "--html": html}  # fmt: skip
-            stray = [name for name, value in given.items() if value]
-            if stray:
-                raise OptionError(f"{stray[0]} has no meaning for schedules: they say themselves what happens when")
             inject_chaos.run(
                 schedules=schedules, seed=1 if seed is None else seed, schedule=schedule, real=real, model=model,
                 as_json=as_json,

@@ -124,3 +124,20 @@ def test_a_missing_model_ends_with_4() -> None:
     code, _, err = run("model.nan", "--model", "nowhere", "--where", "flat")
     assert code == ExitCode.MODEL_UNAVAILABLE
     assert "nowhere" in err
+
+
+def test_kills_are_counted_and_cost_no_signal() -> None:
+    code, out, err = run("--kills", "2", "--json")
+    assert code == ExitCode.OK, err
+    found = json.loads(out)
+    assert found["kills"] == 2
+    assert found["signals"] == found["bars"]
+    assert found["reasons"]["MODEL_DIED"] == 2
+
+
+@pytest.mark.parametrize("arguments", [["--kills", "0"], ["--kills", "2", "--all"], ["--kills", "2", "--real", "1"]])
+def test_kills_that_make_no_sense_are_usage_errors(arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
+    assert code == ExitCode.USAGE
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
