@@ -20,6 +20,9 @@ def write_durably(path: Path, content: bytes | str | memoryview, written_ns: int
         if written_ns is not None:
             os.utime(temporary, ns=(written_ns, written_ns))
         os.replace(temporary, path)
+    except OSError as error:
+        # A full disk is found by a write, which knows no name; and the temporary one would tell nobody anything.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY)

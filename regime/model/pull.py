@@ -152,8 +152,7 @@ def _accepted(licence: Licence, accept: bool, root: Path) -> str:
         if not accept:
             raise LicenceNotAccepted(licence)
         accepted[licence.name] = _now()
-        with naming(path):
-            write_durably(path, json.dumps(accepted, indent=2))
+        write_durably(path, json.dumps(accepted, indent=2))
     return str(accepted[licence.name])
 
 
