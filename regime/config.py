@@ -64,7 +64,8 @@ class RegimeConfig:
 
     ``closure_seconds`` is the longest time for which the market may be closed without leaving a gap: 0 for one
     that never closes. A gap of more than ``max_gap_bars`` beyond that, or ``max_rejects`` rejected bars in a row,
-    make the window unusable. ``deadline_ms`` of 0 waits for the model, at most ``hang_limit_s``.
+    make the window unusable. ``deadline_ms`` of 0 waits for the model, at most ``hang_limit_s``. With ``seasonal``
+    the model sees intraday returns without the season of the day, and its forecasts get it back.
     """
 
     context_bars: int = 512
@@ -79,6 +80,7 @@ class RegimeConfig:
     deadline_ms: float = 0.0
     reserve_ms: float = 3.0
     hang_limit_s: float = 30.0
+    seasonal: bool = True
     pinned_level: Level | None = None
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)

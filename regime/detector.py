@@ -198,7 +198,7 @@ class Detector:
                 source = "model" if self._forecaster is not None else "none"
                 result: ForecastResult = self._ask_model(context, started)
             else:
-                result = Forecast.of(answer, self.config.horizon_bars)
+                result = Forecast.of(answer, self.config.horizon_bars, window.outlook())
         except ForecastFailed as error:
             result = error
         except Exception as error:  # a store that breaks its promise costs the forecast, not the bar
@@ -223,7 +223,7 @@ class Detector:
         failed = True
         try:
             answer = forecaster.forecast(context[None, :], config.horizon_bars, timeout_s)[0]
-            forecast = Forecast.of(answer, config.horizon_bars)
+            forecast = Forecast.of(answer, config.horizon_bars, state.window.outlook())
             failed = False
             return forecast
         except ForecastFailed:

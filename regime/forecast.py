@@ -83,11 +83,16 @@ class Forecast:
     expected_return: float
 
     @classmethod
-    def of(cls, answer: NDArray[np.float32], horizon_bars: int) -> Forecast:
-        """Check shape and median. Raises ForecastFailed with WRONG_SHAPE or NOT_FINITE."""
+    def of(cls, answer: NDArray[np.float32], horizon_bars: int, factors: FloatArray | None = None) -> Forecast:
+        """Check shape and median. Raises ForecastFailed with WRONG_SHAPE or NOT_FINITE.
+
+        ``factors``, shape (horizon_bars,), multiply each bar's quantiles: the season that the model was not shown.
+        """
         if answer.shape != (horizon_bars, len(QUANTILE_LEVELS)):
             raise ForecastFailed(Reason.WRONG_SHAPE, f"{answer.shape}")
         quantiles = answer.astype(np.float64)
+        if factors is not None:
+            quantiles *= factors[:, None]
         expected_return = float(quantiles[:, MEDIAN].sum())
         # NaN and infinity stay in a sum, and sums of float32 numbers do not overflow float64.
         if not math.isfinite(expected_return):

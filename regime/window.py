@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regime.config import RegimeConfig
+from regime.season import Season, slot_of
 from regime.signal import Reason
 
 FloatArray = NDArray[np.float64]
@@ -105,6 +106,9 @@ class BarWindow:
         self._bar_ns = bar_seconds * 1_000_000_000
         self._max_step_ns = (config.max_gap_bars + 1) * self._bar_ns + config.closure_seconds * 1_000_000_000
         self.returns = RingBuffer(config.context_bars)
+        self.season = Season(bar_seconds)
+        self._bar_seconds = bar_seconds
+        self.shown = RingBuffer(config.context_bars)
         self.highs = RingBuffer(config.smart_min_bars)
         self.lows = RingBuffer(config.smart_min_bars)
         self.closes = RingBuffer(config.smart_min_bars)
@@ -133,7 +137,7 @@ class BarWindow:
             far = bar.ts_ns - self.last_ts_ns > 366 * 86_400 * 1_000_000_000
             self._forget(Reason.CLOCK_JUMP if far else Reason.GAP)
         if self.usable_bars:
-            self._append_return(math.log(bar.close / self.last_close))
+            self._append_return(math.log(bar.close / self.last_close), bar.ts_ns)
         self.highs.append(bar.high)
         self.lows.append(bar.low)
         self.closes.append(bar.close)
@@ -162,11 +166,20 @@ class BarWindow:
         return self.restart or Reason.WARM_UP
 
     def context(self) -> NDArray[np.float32]:
-        """Log returns for the model, shape (context_bars,), oldest first, NaN where there were no bars yet."""
-        known = self.returns.view()
+        """Log returns for the model, shape (context_bars,), oldest first, NaN where there were no bars yet.
+
+        Each is divided by the season's factor as it was known then (``config.seasonal``); what the model answers is
+        to be multiplied by :meth:`outlook`.
+        """
+        known = self.shown.view()
         context = np.full(self._config.context_bars, np.nan, dtype=np.float32)
         context[len(context) - len(known) :] = known
         return context
+
+    def outlook(self) -> FloatArray:
+        """The season's factors of the bars to forecast, shape (horizon_bars,)."""
+        horizon_bars = self._config.horizon_bars
+        return self.season.outlook(horizon_bars) if self._config.seasonal else np.ones(horizon_bars)
 
     def _clock_went_back(self, bar: BarInput, why: str | None) -> bool:
         """Whether this is one bar too many that would be fine by an earlier clock."""
@@ -178,16 +191,18 @@ class BarWindow:
         self._late_ts_ns = bar.ts_ns
         return self._late_in_a_row > self._config.max_rejects
 
-    def _append_return(self, value: float) -> None:
+    def _append_return(self, value: float, ts_ns: int) -> None:
         # Counted rather than looked up: the question is asked several times a bar, over hundreds of returns.
         if self.returns.full and self.returns.oldest != 0.0:
             self._moves -= 1
         self._moves += value != 0.0
         self.returns.append(value)
+        factor = self.season.observe(slot_of(ts_ns, self.last_ts_ns, self._bar_seconds), value)
+        self.shown.append(value / factor if self._config.seasonal else value)
 
     def _forget(self, reason: Reason) -> None:
         self._moves = 0
-        for buffer in (self.returns, self.highs, self.lows, self.closes):
+        for buffer in (self.returns, self.shown, self.highs, self.lows, self.closes):
             buffer.clear()
         self.usable_bars = 0
         self.restart = reason

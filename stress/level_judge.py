@@ -172,7 +172,7 @@ class LevelJudge:
             return Outcome(frozenset({Reason.STALE_ANSWER}))
         if not np.isfinite(quantiles[0, :, MEDIAN]).all():
             return Outcome(frozenset({Reason.NOT_FINITE}))
-        why = self._unsound(quantiles[0].astype(np.float64))
+        why = self._unsound(quantiles[0].astype(np.float64) * shadow.outlook()[:, None])
         return Outcome(frozenset({why}) if why else _NONE, median=True)
 
     def _unsound(self, quantiles: FloatArray) -> Reason | None:

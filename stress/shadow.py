@@ -12,18 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regime.config import RegimeConfig
+from regime.season import Season, slot_of
 from regime.signal import Reason
-from regime.window import BarInput
+from regime.window import BarInput, FloatArray
 
 _YEAR_NS = 366 * 86_400 * 1_000_000_000
 
 
 class Shadow:
-    """The window, its volatility and the model's context as they should be after each bar."""
+    """The window, its volatility and the model's context as they should be after each bar.
+
+    The season of the day alone is the detector's own arithmetic, fed anew.
+    """
 
     def __init__(self, config: RegimeConfig, bar_seconds: int) -> None:
         self.usable_bars = 0
         self.returns: list[float] = []
+        self._shown: list[float] = []
+        self._season = Season(bar_seconds)
         self.restart: Reason | None = None
         self.accepted = 0
         self._config = config
@@ -63,6 +69,8 @@ class Shadow:
             change = math.log(bar.close / last.close)
             decay = self._config.classifier.volatility_decay
             self.returns.append(change)
+            factor = self._season.observe(slot_of(bar.ts_ns, last.ts_ns, self._step_ns // 1_000_000_000), change)
+            self._shown.append(change / factor if self._config.seasonal else change)
             self._squares = decay * self._squares + (1.0 - decay) * change**2
             self._weight = decay * self._weight + (1.0 - decay)
         self.usable_bars += 1
@@ -89,7 +97,7 @@ class Shadow:
         """What the model is to be asked about, shape (1, context_bars)."""
         length = self._config.context_bars
         found = np.full((1, length), np.nan, dtype=np.float32)
-        known = self.returns[-length:]
+        known = self._shown[-length:]
         if known:
             found[0, -len(known) :] = known
         return found
@@ -97,7 +105,13 @@ class Shadow:
     def follow(self, usable_bars: int, restart: Reason | None) -> None:
         """Take over a window that a fault has tampered with."""
         self.usable_bars, self.restart = usable_bars, restart
-        self.returns = self.returns[len(self.returns) - max(0, usable_bars - 1) :] if usable_bars > 1 else []
+        kept = max(0, usable_bars - 1)
+        self.returns, self._shown = (values[len(values) - kept :] for values in (self.returns, self._shown))
+
+    def outlook(self) -> FloatArray:
+        """What the season multiplies the quantiles of the next bars by, shape (horizon_bars,)."""
+        horizon_bars = self._config.horizon_bars
+        return self._season.outlook(horizon_bars) if self._config.seasonal else np.ones(horizon_bars)
 
     def _begin_anew(self, why: Reason) -> None:
-        self.usable_bars, self.returns, self.restart = 0, [], why
+        self.usable_bars, self.returns, self._shown, self.restart = 0, [], [], why

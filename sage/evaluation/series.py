@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from data.bars import Bars
 from regime.config import RegimeConfig
+from regime.season import slot_of
 from regime.window import BarInput, BarWindow
 
 FloatArray = NDArray[np.float64]
@@ -21,12 +22,15 @@ class Series:
     """The bars that the detector's own window accepts; every array has shape (bars,).
 
     ``returns`` are log returns, NaN at the first bar of a run: one begins after a gap beyond ``max_gap_bars`` plus
-    the time for which the market may be closed. ``usable`` counts the bars of the run so far, and ``ready`` says
-    whether the model may be asked.
+    the time for which the market may be closed. ``shown`` are those that the model sees, without the season of the
+    day, and ``outlook``, shape (bars, horizon_bars), gives it back to what it forecasts. ``usable`` counts the bars
+    of the run so far, and ``ready`` says whether the model may be asked.
     """
 
     ts_ns: IntArray
     returns: FloatArray
+    shown: FloatArray
+    outlook: FloatArray
     usable: IntArray
     ready: NDArray[np.bool_]
 
@@ -34,18 +38,24 @@ class Series:
     def of(cls, bars: Bars, regime: RegimeConfig, bar_seconds: int) -> Series:
         """Drive the window over all bars."""
         window = BarWindow(regime, bar_seconds)
-        rows: list[tuple[int, float, int, bool]] = []
+        rows: list[tuple[int, float, float, int, bool]] = []
+        outlook: list[FloatArray] = []
         for values in zip(*(column.tolist() for column in bars.columns()), strict=True):
             if window.accept(BarInput(*values)) is not None:
                 continue
-            change = math.nan if window.restarted_now else float(window.returns.view(1)[0])
-            rows.append((values[0], change, window.usable_bars, window.model_ready))
-        columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
+            change = shown = math.nan
+            if not window.restarted_now:
+                change, shown = float(window.returns.view(1)[0]), float(window.shown.view(1)[0])
+            rows.append((values[0], change, shown, window.usable_bars, window.model_ready))
+            outlook.append(window.outlook())
+        columns = list(zip(*rows, strict=True)) if rows else [(), (), (), (), ()]
         return cls(
             np.array(columns[0], dtype=np.int64),
             np.array(columns[1], dtype=np.float64),
-            np.array(columns[2], dtype=np.int64),
-            np.array(columns[3], dtype=np.bool_),
+            np.array(columns[2], dtype=np.float64),
+            np.array(outlook).reshape(len(rows), regime.horizon_bars),
+            np.array(columns[3], dtype=np.int64),
+            np.array(columns[4], dtype=np.bool_),
         )
 
     def __len__(self) -> int:
@@ -75,9 +85,12 @@ class Series:
         left_out = int(last - fit[0] - len(fit)) if len(fit) else 0
         return fit.astype(np.int64), left_out
 
-    def contexts(self, origins: IntArray, context_bars: int) -> NDArray[np.float32]:
-        """What the model is shown at each origin: shape (rows, context_bars), oldest first, NaN before the run."""
-        padded = np.concatenate([np.full(context_bars, np.nan), self.returns])
+    def contexts(self, origins: IntArray, context_bars: int, *, seasonal: bool = True) -> NDArray[np.float32]:
+        """What the model is shown at each origin: shape (rows, context_bars), oldest first, NaN before the run.
+
+        Without ``seasonal``, the returns as they are.
+        """
+        padded = np.concatenate([np.full(context_bars, np.nan), self.shown if seasonal else self.returns])
         shown = np.lib.stride_tricks.sliding_window_view(padded, context_bars)[origins + 1].astype(np.float32)
         age = np.arange(context_bars)[::-1]
         shown[age[None, :] >= (self.usable[origins] - 1)[:, None]] = np.nan
@@ -88,13 +101,9 @@ class Series:
         return np.asarray(self.returns[origins[:, None] + np.arange(1, horizon_bars + 1)])
 
 
-def season_slots(ts_ns: IntArray, bar_seconds: int, slot_seconds: int = 1800) -> IntArray:
-    """A bar's place in the day, shape (bars,): slots of half an hour (or a bar, if longer) UTC, by its open.
-
-    Slot 0 is for the first bar after the market was closed, whose return spans the closure.
-    """
-    slot_s = max(bar_seconds, slot_seconds)
-    opened_s = ts_ns // 1_000_000_000 - bar_seconds
-    slots = 1 + opened_s % 86_400 // slot_s
-    slots[1:][np.diff(ts_ns) > bar_seconds * 1_000_000_000] = 0
-    return np.asarray(slots)
+def season_slots(ts_ns: IntArray, bar_seconds: int) -> IntArray:
+    """Each bar's place in the day, shape (bars,); see :func:`regime.season.slot_of`."""
+    before = [None, *ts_ns.tolist()[:-1]]
+    return np.array(
+        [slot_of(ts, last, bar_seconds) for ts, last in zip(ts_ns.tolist(), before, strict=True)], dtype=np.int64
+    )

@@ -24,6 +24,7 @@ from sage.evaluation.settings import EvaluationConfig
 from sage.progress import Progress, Silent
 
 MODEL = "model"
+WITHOUT_SEASON = "model, not told the time"
 
 _BATCH_ROWS = 512
 _SO_FAR_POINTS = 200
@@ -88,10 +89,15 @@ def forecast_all(
     """The model's forecasts and each baseline's at every origin, the model's first and GJR-GARCH-t's second."""
     show, past = progress or Silent(), past_of(series, origins, config, size)
     used = {name: baseline for name, baseline in BASELINES.items() if name != DIURNAL or past.slots is not None}
-    show.stage(stage, len(origins) * (1 + len(used)))
+    intraday = size.seconds < 86_400
+    show.stage(stage, len(origins) * (1 + intraday + len(used)))
     quantiles = model_quantiles(engine, series, origins, config, show)
     made = {name: baseline(past, lambda rows, name=name: show.advance(rows, name)) for name, baseline in used.items()}  # type: ignore[misc]
-    return {MODEL: Forecasts(quantiles, implied_variance(quantiles, made[GJR]))} | made
+    found = {MODEL: Forecasts(quantiles, implied_variance(quantiles, made[GJR]))} | made
+    if intraday:
+        plain = model_quantiles(engine, series, origins, config, show, seasonal=False)
+        found[WITHOUT_SEASON] = Forecasts(plain, implied_variance(plain, made[GJR]))
+    return found
 
 
 def past_of(series: Series, origins: IntArray, config: EvaluationConfig, size: BarSize) -> Past:
@@ -109,19 +115,31 @@ def past_of(series: Series, origins: IntArray, config: EvaluationConfig, size: B
 
 
 def model_quantiles(
-    engine: Engine, series: Series, origins: IntArray, config: EvaluationConfig, show: Progress
+    engine: Engine,
+    series: Series,
+    origins: IntArray,
+    config: EvaluationConfig,
+    show: Progress,
+    *,
+    seasonal: bool = True,
 ) -> FloatArray:
-    """The model's answer at each origin, shape (rows, horizon_bars, 9). Raises ModelUnavailable if one is NaN."""
+    """The model's answer at each origin, shape (rows, horizon_bars, 9). Raises ModelUnavailable if one is NaN.
+
+    Asked as the detector asks it, on returns without the season of the day, which the forecast is given back; without
+    ``seasonal`` on the returns as they are.
+    """
     answers = []
     for begin in range(0, len(origins), _BATCH_ROWS):
         rows = origins[begin : begin + _BATCH_ROWS]
-        answers.append(engine.forecast(series.contexts(rows, config.context_bars), config.horizon_bars))
+        answers.append(
+            engine.forecast(series.contexts(rows, config.context_bars, seasonal=seasonal), config.horizon_bars)
+        )
         show.advance(len(rows), "model")
     quantiles = np.concatenate(answers).astype(np.float64)
     if not np.isfinite(quantiles).all():
         bad = int((~np.isfinite(quantiles)).any(axis=(1, 2)).sum())
         raise ModelUnavailable(f"the model answered {bad:,} of {len(quantiles):,} windows with NaN or infinity")
-    return quantiles
+    return quantiles * series.outlook[origins][:, :, None] if seasonal else quantiles
 
 
 def implied_variance(quantiles: FloatArray, reference: Forecasts) -> FloatArray:

@@ -173,8 +173,9 @@ def test_a_deadline_that_is_hardly_ever_met_degrades_bars_and_makes_the_run_depe
     assert len(degraded) > len(asked) / 2
     # Once enough calls were late the breaker opens, and nothing is asked for a while.
     late, spared = (Reason.TIMEOUT,) * 2, (Reason.BREAKER_OPEN,) * 2
-    assert {signal.reasons for signal in degraded} == {late, spared}
+    assert {signal.reasons for signal in degraded} <= {late, spared}
     assert set(run.forecast_failures) == {"TIMEOUT", "BREAKER_OPEN"}
+    assert run.breaker_opened > 0
     assert not summary(run, tables(run))["reproducible"]
 
 

@@ -16,7 +16,8 @@ def test_five_deaths_cost_levels_and_no_signal() -> None:
     assert report.levels[Level.FULL] >= 5 * 20
     assert report.levels[Level.SMART] > 0
     assert set(report.levels) <= {Level.FULL, Level.SMART}
-    assert report.reasons["MODEL_DIED"] == 5
+    # Whoever looks first finds the death: a bar, or the watcher, and then the next bar finds nobody there.
+    assert report.reasons["MODEL_DIED"] + report.reasons["MODEL_UNAVAILABLE"] >= 5
     assert as_document(report)["passed"]
 
 
