@@ -22,6 +22,8 @@ CHUNK_ROWS = 64
 """Rows that go through the network together on a CPU; larger batches are cut up."""
 
 CUDA_MEMORY_FRACTION = 0.75
+CUDA_CLEAN_UP_FROM = 0.85
+"""Of that fraction: from there on torch gives back what it only keeps in reserve."""
 
 _RMS_EPSILON = 1e-6
 _PROBES = 4
@@ -68,6 +70,8 @@ class TorchEngine:
         ------
         ValueError
             If a context or the horizon has no forecast.
+        MemoryError
+            If the device, or the process, has not enough memory for it.
         """
         size = self.architecture
         check_request(contexts, horizon_bars, size.context_bars)
@@ -77,7 +81,20 @@ class TorchEngine:
 
         rows = len(contexts) if self.device == "cuda" else CHUNK_ROWS
         chunks = [contexts[start : start + rows] for start in range(0, len(contexts), rows)]
-        return np.concatenate(list(self._pool.map(one, chunks)))
+        try:
+            return np.concatenate(list(self._pool.map(one, chunks)))
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise MemoryError(str(error)) from error
+        finally:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self.device == "cuda":
+            _, total = torch.cuda.mem_get_info()
+            if torch.cuda.memory_reserved() > CUDA_CLEAN_UP_FROM * CUDA_MEMORY_FRACTION * total:
+                torch.cuda.empty_cache()
 
     def _error(self) -> float:
         """Largest difference from float32 that autocast makes, in standard deviations of the context."""
@@ -198,3 +215,8 @@ class TorchEngine:
 def _flush_denormals() -> None:
     """Gates saturate, and arithmetic on denormal numbers is many times slower than on zeros. Per thread."""
     torch.set_flush_denormal(True)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Torch has a class of its own for GPUs, and only words for the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -215,6 +215,33 @@ def test_bfloat16_says_how_far_it_is_from_float32() -> None:
         choose_engine(EngineSpec(kind="native", dtype="bfloat16"))
 
 
+_SHORT_OF_MEMORY = """
+import resource
+import numpy as np
+from regime.model.checkpoint import find_checkpoint
+from regime.model.engines import EngineSpec, load_engine
+from regime.model.weights import load_weights
+engine, _ = load_engine(load_weights(find_checkpoint("embedded")), EngineSpec(kind="torch"))
+windows = np.random.default_rng(0).standard_normal((2000, 512)).astype(np.float32)
+engine.forecast(windows[:512], 16)
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
+resource.setrlimit(resource.RLIMIT_DATA, ((used + 1000) * 1024,) * 2)
+try:
+    engine.forecast(windows, 16)
+except MemoryError as error:
+    print("MemoryError:", error)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is looked up in /proc")
+def test_torch_short_of_memory_is_a_memory_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SHORT_OF_MEMORY], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.stdout.startswith("MemoryError"), done.stderr
+
+
 @pytest.mark.torch
 def test_sizes_that_fit_no_tile_are_left_to_torch_and_answered_right() -> None:
     odd = Architecture(width=24, heads=2, blocks=2, patch_bars=8, hidden=20, up=64, context_bars=64)
