@@ -17,6 +17,9 @@ from sage.config import BacktestConfig
 from sage.progress import Progress
 from sage.rig import Rig
 
+WATCH_S = 0.25
+"""How often the process of a run under a deadline is looked after, unless configured."""
+
 
 class RunModel:
     """The model of one run.
@@ -45,6 +48,10 @@ class RunModel:
         checkpoint = rig.checkpoint(config.model.name)
         choice = rig.engine(config.serving.engine)
         serving = dataclasses.replace(config.serving, hang_limit_s=config.regime.hang_limit_s)
+        if config.regime.deadline_ms and not serving.watch_s and type(rig) is Rig:
+            # Live-like: time passes between bars, and a process can be back before the next one asks for it. Rigs look
+            # after their processes themselves.
+            serving = dataclasses.replace(serving, watch_s=WATCH_S)
         client = stack.enter_context(rig.client(checkpoint, serving))
         return cls(config, client, choice)
 
