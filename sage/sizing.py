@@ -6,6 +6,7 @@ Pure arithmetic on signals and exposures (signed position value over equity); kn
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,6 +69,7 @@ class ExposurePolicy:
         self._allow_short = allow_short
         self._bars_over_cap = 0
         self._emergency_bars = 0
+        self._caps: deque[float] = deque(maxlen=config.degrade_hold_bars + 1)
 
     def decide(self, signal: Signal, conviction: float, exposure: float) -> Target:
         """The exposure to hold after this signal.
@@ -93,11 +95,15 @@ class ExposurePolicy:
         bounded = math.copysign(min(abs(wanted), cap), wanted)
         # A cap that shrank is obeyed only when it stays so: one late answer should not cost two fees. Price
         # drift beyond the cap within the band is no reason to trade either.
+        self._caps.append(cap)
         if abs(exposure) > cap + config.rebalance_band / 2:
             self._bars_over_cap += 1
-            if self._bars_over_cap <= config.degrade_hold_bars:
+            # Nor should one answer that is poorer still: what must be obeyed is the largest of the last caps.
+            lasting = max(self._caps)
+            if self._bars_over_cap <= config.degrade_hold_bars or abs(exposure) <= lasting + config.rebalance_band / 2:
                 return Target(exposure, Move.NONE, cap)
-            return Target(bounded, Move.FORCED, cap)
+            keeps_side = bounded * exposure > 0
+            return Target(math.copysign(min(abs(wanted), lasting), wanted) if keeps_side else bounded, Move.FORCED, cap)
         self._bars_over_cap = 0
         if abs(bounded - exposure) < config.rebalance_band and not (bounded == 0.0 and exposure != 0.0):
             return Target(exposure, Move.NONE, cap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -128,6 +129,7 @@ def exposure_obeys(evidence: Evidence) -> Iterator[Violation]:
     """Invariant 5: caps, holding times, and nothing opened where nothing is known."""
     sizing = evidence.config.sizing
     over_bars = emergency_bars = overdue_bars = 0
+    caps: deque[float] = deque(maxlen=sizing.degrade_hold_bars + 1)
     for seen in evidence.seen:
         if not seen.book:
             if seen.orders:
@@ -142,15 +144,17 @@ def exposure_obeys(evidence: Evidence) -> Iterator[Violation]:
             due = emergency_bars >= sizing.emergency_flatten_bars and before != 0.0
         else:
             emergency_bars = 0
+            caps.append(cap)
             over_bars = over_bars + 1 if abs(before) > cap + sizing.rebalance_band / 2 else 0
-            due = over_bars > sizing.degrade_hold_bars
+            # A cap counts once it has lasted: a poorer answer on the way down is held like the first one.
+            due = over_bars > sizing.degrade_hold_bars and abs(before) > max(caps) + sizing.rebalance_band / 2
         overdue_bars = overdue_bars + 1 if due and not seen.orders and seen.book[-1].equity > 0 else 0
         if overdue_bars > _SLACK_BARS:
             yield Violation(5, seen.number, f"exposure {before:.4f} at level {level.name} still held, cap {cap:g}")
         for what in _orders(seen, level, cap):
             yield Violation(5, seen.number, what)
-        if seen.orders and level is not Level.EMERGENCY and 0 < over_bars <= sizing.degrade_hold_bars:
-            yield Violation(5, seen.number, f"reduced after {over_bars} bars over the cap")
+        if seen.orders and level is not Level.EMERGENCY and over_bars and not due:
+            yield Violation(5, seen.number, f"reduced after {over_bars} bars over the cap, which held less long")
         if seen.orders and level is Level.EMERGENCY and emergency_bars < sizing.emergency_flatten_bars:
             yield Violation(5, seen.number, f"an order after {emergency_bars} bars of EMERGENCY")
 

@@ -88,6 +88,29 @@ def test_one_late_answer_costs_no_trade() -> None:
         assert subject.decide(answer, 1.0, 1.0).move is Move.NONE
 
 
+def test_a_second_step_down_is_held_like_the_first() -> None:
+    subject = policy()
+    held, moves = 1.0, []
+    for level in [Level.SMART] * 4 + [Level.SIMPLE] + [Level.SMART] * 2 + [Level.SIMPLE] * 4:
+        target = subject.decide(signal(level, volatility=0.0005), 1.0, held)
+        moves.append(target.move)
+        held = target.exposure
+    # One SIMPLE answer among SMART ones forces nothing; four in a row do.
+    assert [bar for bar, move in enumerate(moves) if move is Move.FORCED] == [3, 10]
+    assert held == EXPOSURE_CAP[Level.SIMPLE]
+
+
+def test_levels_that_alternate_reduce_to_the_better_one_and_no_further() -> None:
+    subject = policy()
+    held, forced = 1.0, 0
+    for level in [Level.SIMPLE, Level.SMART] * 6:
+        target = subject.decide(signal(level, volatility=0.0005), 1.0, held)
+        forced += target.move is Move.FORCED
+        held = target.exposure
+    assert held == EXPOSURE_CAP[Level.SMART]
+    assert forced == 1
+
+
 def test_emergency_holds_opens_nothing_and_flattens_in_the_end() -> None:
     subject = policy()
     emergency = signal(Level.EMERGENCY, Direction.UNKNOWN)
