@@ -89,7 +89,8 @@ def inject_fault(
             )  # fmt: skip
             return
         if everything == bool(faults):
-            raise OptionError("name the faults to provoke, or give --all; --list lists them")
+            both = "--all and names of faults exclude each other"
+            raise OptionError(both if everything else "name the faults to provoke, or give --all; --list lists them")
         choice("--engine", engine, ENGINE_KINDS)
         output_file("--html", html)
         config = InjectConfig(engine=engine, deadline_ms=deadline_ms, baseline=baseline)  # type: ignore[arg-type]
@@ -103,7 +104,7 @@ def inject_fault(
         if as_json:
             typer.echo(json.dumps(document, indent=2, allow_nan=False))
         else:
-            _show(document, html)
+            _show(document, deadline_ms, html)
         if document["problems"]:
             raise typer.Exit(int(ExitCode.CHECK_FAILED))
 
@@ -131,7 +132,7 @@ def _show_list(faults: list[dict[str, Any]], *, as_json: bool) -> None:
     render.result_console().print(table, highlight=False)
 
 
-def _show(document: dict[str, Any], html: Path | None) -> None:
+def _show(document: dict[str, Any], deadline_ms: float, html: Path | None) -> None:
     """One row for each fault, the worst of its places; then what is wrong, and the sum."""
     from cli import render
     from stress.inject_report import by_fault
@@ -167,6 +168,17 @@ def _show(document: dict[str, Any], html: Path | None) -> None:
     if strays:
         rows.append(
             ("note", f"{strays} answers were late because the machine was busy, which no fault is to blame for")
+        )
+    late = [case for case in document["cases"] if case["worst_ms"] is not None and case["worst_ms"] > deadline_ms]
+    if late:
+        worst = max(late, key=lambda case: case["worst_ms"])
+        rows.append(
+            (
+                "late",
+                f"{len(late)} cases had an answer after the deadline of {deadline_ms:g} ms by this machine's clock, at "
+                f"worst {worst['worst_ms']:.1f} ms ({worst['fault']}, {worst['place']}); the wall clock is judged by "
+                "make bench-deadline, not here",
+            )
         )
     rows += [
         ("levels reached", levels),

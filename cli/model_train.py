@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Annotated
@@ -37,8 +38,9 @@ def train(
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise OptionError(f"--out {out}: is there already, and a checkpoint is not written over")
         config = with_values(training.TrainingConfig(), steps=steps, seed=seed)
-        training.flush_denormals()
-        with render.LiveProgress() as progress:
+        if not os.access(out if out.exists() else out.absolute().parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
+        with training.flushed_denormals(), render.LiveProgress() as progress:
             progress.stage("training", config.steps)
             try:
                 training.train(config, out, compiled=compiled, on_step=progress.advance)

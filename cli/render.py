@@ -173,7 +173,7 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     seconds = figures["seconds"]
     rows += [
         ("speed", f"{figures['bars_per_second']:,.0f} bars/s, {seconds['total']:.1f} s in all"),
-        ("hash", str(figures["determinism_hash"])),
+        ("hash", str(figures["determinism_hash"]) + ("" if figures["reproducible"] else "  (depends on the machine)")),
         ("report", str(directory / "report.html")),
     ]
     if figures["fault_reasons"]:

@@ -205,6 +205,7 @@ def run_backtest(
             model.close()
             run.model_peak_rss_bytes = model.client.peak_rss_bytes
             run.model_restarts, run.notes = model.client.restarts, model.notes
+            run.notes += _notes_on_failures(run)
     seconds["total"] = time.perf_counter() - started
     return run
 
@@ -233,6 +234,20 @@ def _open_model(config: BacktestConfig, rig: Rig, stack: ExitStack) -> RunModel 
         if not config.model.allow_degraded:
             raise
         return error
+
+
+def _notes_on_failures(run: BacktestRun) -> list[str]:
+    """What a run without its model, in part, must say aloud: its figures are another strategy's."""
+    without = sum(signal.level > Level.BASIC and not signal.is_warm_up for signal in run.signals)
+    notes = []
+    if run.forecast_failures and without:
+        notes.append(f"{without:,} of {len(run.signals):,} bars were answered without the model")
+    if run.model_restarts:
+        notes.append(f"the model process was started again {run.model_restarts:,} times")
+    late = sum(timing.total_ms > run.config.regime.deadline_ms for timing in run.timings)
+    if run.config.regime.deadline_ms and late:
+        notes.append(f"{late:,} signals came later than the deadline, by this machine's clock")
+    return notes
 
 
 def _prepare(model: RunModel, run: BacktestRun, show: Progress, timed: Timed) -> None:

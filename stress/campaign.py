@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from stress.expectations import expected
 from stress.faults import FAULTS, find
 from stress.inject import check, run_case
 from stress.needs import missing
+from stress.scratch import scratch_directory
 from stress.stage import Fault
 from stress.whole_runs import RUN_FAULTS, RunFault
 
@@ -131,7 +131,7 @@ def provoked(fault: Fault | RunFault, placement: Placement, config: InjectConfig
         return run_case(fault, placement, config)
     result = CaseResult(fault.name, fault.failure, str(Place.WHOLE_RUN), expected(fault.failure))
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="sage-fault-") as directory:
+    with scratch_directory() as directory:
         problems = list(fault.provoke(config, Path(directory), result))
     if result.bars_lost:
         problems.append(f"{result.bars_lost} bars were lost")

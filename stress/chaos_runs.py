@@ -220,6 +220,11 @@ def _in_workers(count: int, work: Any, tasks: list[tuple[Any, ...]]) -> Iterator
             futures = {pool.submit(work, *task): task for task in tasks[start : start + turn]}
             for future in as_completed(futures):
                 yield _result(future, futures[future])
+        except BaseException:
+            # Nobody waits for what they are at.
+            for worker in (pool._processes or {}).values():
+                worker.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -81,6 +81,7 @@ def kill_repeatedly(config: DeathsConfig, progress: Progress | None = None) -> D
     report = DeathsReport(config)
     stream = endless_bars(config.seed, _BAR_SECONDS)
     me = psutil.Process()
+    others = {child.pid for child in me.children()}
     with ModelClient(
         find_checkpoint(config.model), ServingConfig(back_off_s=0.02, back_off_max_s=1.0, watch_s=0.05)
     ) as client:
@@ -119,7 +120,8 @@ def kill_repeatedly(config: DeathsConfig, progress: Progress | None = None) -> D
                 os.kill(client.pid, signal.SIGKILL)
                 report.kills += 1
                 good, since_death = 0, 1
-    report.children_left = len([child for child in me.children() if child.status() != psutil.STATUS_ZOMBIE])
+    left = [child for child in me.children() if child.pid not in others]
+    report.children_left = len([child for child in left if child.status() != psutil.STATUS_ZOMBIE])
     _judge(report)
     return report
 

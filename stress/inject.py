@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import math
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -38,7 +37,8 @@ from stress.expectations import Footing, expected
 from stress.faults.machine import MEMORY_LIMIT_MB
 from stress.judgement import STEADY_BARS, Witnessed, judge
 from stress.misbehaviour import Control, Misbehaviour
-from stress.stage import Fault, Stage
+from stress.scratch import scratch_directory
+from stress.stage import Failure, Fault, Stage
 
 SETTLED_BARS = 10
 """So many answers at level 0 before a fault is placed behind the warm-up."""
@@ -74,6 +74,11 @@ def market_of(bars: int, seed: int) -> Market:
     return synthetic_market(SyntheticConfig(bars=bars, seed=seed))
 
 
+BARS_MAX = 100_000
+
+_FELT_BY_FORECASTS = {Failure.QUANTILES_UNSOUND, Failure.NO_USABLE_ANSWER, Failure.CHECKPOINT_UNUSABLE}
+
+
 def check(config: InjectConfig, placement: Placement, fault: Fault | None = None) -> None:
     """Refuse what cannot be done. Raises OptionError."""
     settings = run_config(config)
@@ -81,6 +86,8 @@ def check(config: InjectConfig, placement: Placement, fault: Fault | None = None
     for_bars = placement.for_bars if placement.for_bars is not None else fault.lasts_bars if fault else 1
     if config.bars <= first:
         raise OptionError(f"--bars {config.bars}: level 0 is reached after {first} bars; give more")
+    if config.bars > BARS_MAX:
+        raise OptionError(f"--bars {config.bars}: at most {BARS_MAX:,}, for every run is kept in memory")
     if not settings.regime.reserve_ms < config.deadline_ms < math.inf:
         raise OptionError(f"--deadline-ms {config.deadline_ms:g}: must exceed {settings.regime.reserve_ms:g} ms")
     if config.seed < 0:
@@ -89,6 +96,13 @@ def check(config: InjectConfig, placement: Placement, fault: Fault | None = None
         raise OptionError(f"--for {for_bars}: a fault lasts 1 bar or more")
     if placement.at_bar is not None and not 1 <= placement.at_bar <= config.bars:
         raise OptionError(f"--at {placement.at_bar}: the run has the bars 1 to {config.bars}; see --bars")
+    asked_from = settings.regime.model_min_bars
+    unfelt = fault is not None and fault.failure in _FELT_BY_FORECASTS and (placement.at_bar or asked_from) < asked_from
+    if fault is not None and unfelt:
+        raise OptionError(
+            f"--at {placement.at_bar}: the model is asked from bar {asked_from} on, and before that nobody would "
+            f"notice {fault.name}"
+        )
     if (placement.at_bar or 1) + for_bars > config.bars:
         raise OptionError(
             f"a fault of {for_bars} bars at bar {placement.at_bar or 1} would outlast the run of {config.bars} bars, "
@@ -162,7 +176,7 @@ class FaultRig(Rig):
         found = find_checkpoint(name)
         if self._fault is None or "checkpoint" not in self._fault.needs:
             return found
-        directory = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="sage-fault-")))
+        directory = Path(self._cleanup.enter_context(scratch_directory()))
         weights = directory / found.weights.name
         shutil.copyfile(found.weights, weights)
         self._kept["checkpoint"] = weights

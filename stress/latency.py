@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -35,6 +34,7 @@ from sage.progress import Progress, Silent
 from stress.latency_records import EngineLatency, LatencyConfig, LatencyReport, check
 from stress.load import busy_cores
 from stress.percentiles import Latencies
+from stress.scratch import scratch_directory
 from stress.stream import endless_bars
 
 SLICE_S = 5.0
@@ -90,7 +90,7 @@ def measure(config: LatencyConfig, progress: Progress | None = None) -> LatencyR
 def _checkpoint(config: LatencyConfig, stack: ExitStack) -> Checkpoint:
     if config.architecture is None:
         return find_checkpoint(config.model)
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sage-random-")))
+    directory = Path(stack.enter_context(scratch_directory()))
     found = find_checkpoint(
         str(write_random_checkpoint(ARCHITECTURES[config.architecture], config.seed, directory / config.architecture))
     )

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from regime.errors import ModelUnavailable
 from regime.model.engines import EngineSpec, choose_engine
 from stress.cases import InjectConfig
+from stress.scratch import scratch_directory
 from stress.whole_runs import in_tiny_filesystem
 
 _PATIENCE_S = 20.0
@@ -53,7 +53,7 @@ def _hub(config: InjectConfig) -> str:  # noqa: ARG001
 
 @functools.cache
 def _why_no_filesystem() -> str:
-    with tempfile.TemporaryDirectory(prefix="sage-tiny-") as directory:
+    with scratch_directory() as directory:
         try:
             done = subprocess.run(
                 in_tiny_filesystem(Path(directory), 'mount -t tmpfs -o size=64k none "$1"'),

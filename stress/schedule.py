@@ -73,8 +73,9 @@ def parse_schedule(text: str, seed: int, known: Sequence[str], bars: int) -> Sch
             raise OptionError(f"--schedule {part!r}: write fault@bar+bars, such as model.raises@120+40")
         name, at, length = found["name"], int(found["at"]), int(found["bars"])
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3) or list(known)
-            raise OptionError(f"--schedule {part}: unknown fault {name!r}; near it: {', '.join(near)}")
+            near = difflib.get_close_matches(name, known, n=3)
+            told = f"near it: {', '.join(near)}" if near else "sage inject-fault --list names them all"
+            raise OptionError(f"--schedule {part}: no fault {name!r} that a schedule can hold; {told}")
         if not (1 <= at <= bars and 1 <= length <= bars):
             raise OptionError(f"--schedule {part}: must begin at bar 1 to {bars}, and last 1 to {bars} bars")
         planted.append(Planted(at, length, name))

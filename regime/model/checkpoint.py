@@ -6,6 +6,7 @@ publishes it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -68,7 +69,13 @@ def recorded_sha256(checkpoint: Checkpoint) -> tuple[str, str]:
     if directory == _EMBEDDED_DIR.resolve():
         return EMBEDDED_SHA256, "install SAGE again"
     provenance = read_provenance(directory)
-    return (provenance.weights_sha256, f"pull it again: {provenance.name.pull_command}") if provenance else ("", "")
+    if provenance is not None:
+        return provenance.weights_sha256, f"pull it again: {provenance.name.pull_command}"
+    recorded = ""
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+        # What sage model train wrote; other makers need not.
+        recorded = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8")).get("weights_sha256", "")
+    return (recorded, f"put the weights back that belong to {CONFIG_FILE}") if isinstance(recorded, str) else ("", "")
 
 
 def locate_checkpoint(name: str) -> Checkpoint:

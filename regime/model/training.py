@@ -14,7 +14,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from tirex.models.tirex import TiRexZero
 
 from regime.forecast import QUANTILE_LEVELS
 from regime.model import simulation
-from regime.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from regime.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, sha256_of
 from regime.model.slstm import use_full_precision_cells
 
 MIN_SCALE_PATCHES = 2
@@ -247,6 +248,7 @@ def _write(model: TiRexZero, config: TrainingConfig, losses: list[float], out: P
     document = {
         "architecture": "TiRexZero",
         "hyper_parameters": model_hyper_parameters(config),
+        "weights_sha256": sha256_of(path),
         "training": {
             **asdict(config),
             "recipe": simulation.RECIPE,
@@ -259,9 +261,14 @@ def _write(model: TiRexZero, config: TrainingConfig, losses: list[float], out: P
     (out / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n")
 
 
-def flush_denormals() -> None:
-    """Saturated gates make denormal numbers, which are many times slower than zeros. For this thread, for good."""
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Saturated gates make denormal numbers, which are many times slower than zeros. A setting of this thread."""
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def main() -> None:
@@ -272,7 +279,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=TrainingConfig.seed)
     parser.add_argument("--compile", action="store_true", help="compile first; needs a C++ compiler")
     arguments = parser.parse_args()
-    flush_denormals()
     config = TrainingConfig(seed=arguments.seed, steps=arguments.steps)
     done = 0
 
@@ -282,7 +288,8 @@ def main() -> None:
         if steps > 1 or done % 50 == 0:
             print(f"step {done}/{config.steps}  {note}", file=sys.stderr, flush=True)
 
-    train(config, arguments.out, compiled=arguments.compile, on_step=tell)
+    with flushed_denormals():
+        train(config, arguments.out, compiled=arguments.compile, on_step=tell)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ from regime.signal import Reason
 LOOK_AT_MEMORY_EVERY = 64
 """Answers between two looks at the process's memory."""
 
+PATIENT_S = 1.0
+"""A forecast that may take so long waits for a process that is to be started again; any other fails at once."""
+
 _PATIENCE_S = 2.0
 _SECOND_LOOK_S = 0.5
 """A silent process gets this much longer: both processes may just have been stopped and continued together."""
@@ -237,12 +240,21 @@ class ModelClient:
     def _running(self, until: float) -> _Process:
         self._look_after()
         if self._current is None:
-            if self._stopwatch() < self._start_again_at:
-                raise ForecastFailed(Reason.MODEL_UNAVAILABLE, "waiting to be started again")
+            self._wait_to_start_again(until)
             self._spawn()
         self._await_ready(until)
         assert self._current is not None
         return self._current
+
+    def _wait_to_start_again(self, until: float) -> None:
+        """Let the back-off pass where the caller has the patience: a backtest's bars do not stand still meanwhile."""
+        now = self._stopwatch()
+        wait_s = self._start_again_at - now
+        if wait_s <= 0:
+            return
+        if until - now < PATIENT_S or wait_s >= until - now:
+            raise ForecastFailed(Reason.MODEL_UNAVAILABLE, "waiting to be started again")
+        time.sleep(wait_s)
 
     def _spawn(self) -> None:
         try:

@@ -28,7 +28,8 @@ def find(names: Iterable[str], known: Mapping[str, Named]) -> list[Named]:
     for name in names:
         if name not in known:
             family = [each for each in known if each.startswith(f"{name.partition('.')[0]}.")]
-            near = difflib.get_close_matches(name, known, n=3) or family or list(known)
-            raise OptionError(f"fault {name!r} is unknown; near it: {', '.join(near)}; all of them: --list")
+            near = difflib.get_close_matches(name, known, n=3) or family
+            told = f"near it: {', '.join(near)}; " if near else ""
+            raise OptionError(f"fault {name!r} is unknown; {told}all of them: --list")
         found.append(known[name])
     return found

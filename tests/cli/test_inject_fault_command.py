@@ -126,6 +126,23 @@ def test_a_missing_model_ends_with_4() -> None:
     assert "nowhere" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["model.hang", "--at", "3"], "asked from bar 32 on"),
+        (["model.hang", "--bars", "99999999"], "at most 100,000"),
+        (["--all", "model.hang"], "exclude each other"),
+        (["nosuch"], "all of them: --list"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_runs(arguments: list[str], said: str) -> None:
+    code, out, err = run(*arguments)
+    assert code == ExitCode.USAGE
+    assert out == ""
+    assert said in err
+    assert len(err) < 200
+
+
 def test_kills_are_counted_and_cost_no_signal() -> None:
     code, out, err = run("--kills", "2", "--json")
     assert code == ExitCode.OK, err

@@ -103,6 +103,21 @@ def test_a_misbehaving_model_fails_its_forecast_and_not_the_next_one(kind: Misbe
     control.close()
 
 
+def test_who_has_the_patience_waits_for_a_process_that_is_to_be_started_again() -> None:
+    with client_with(back_off_s=0.4) as client:
+        client.start()
+        for _ in range(2):
+            assert client.pid is not None
+            os.kill(client.pid, signal.SIGKILL)
+            with pytest.raises(ForecastFailed) as caught:
+                client.forecast(windows(1), HORIZON, PATIENT_S)
+            assert caught.value.reason is Reason.MODEL_DIED
+            with pytest.raises(ForecastFailed) as caught:
+                client.forecast(windows(1), HORIZON, 0.05)
+            assert caught.value.reason is Reason.MODEL_UNAVAILABLE
+            assert np.isfinite(client.forecast(windows(1), HORIZON, PATIENT_S)).all()
+
+
 def test_a_silent_process_is_replaced_long_before_the_hang_limit() -> None:
     with client_with(silence_limit_s=0.5) as client:
         client.start()

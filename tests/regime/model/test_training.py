@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from regime.errors import ModelUnavailable
 from regime.forecast import QUANTILE_LEVELS
 from regime.model.checkpoint import find_checkpoint
 from regime.model.engines import EngineSpec, load_engine
@@ -32,6 +34,21 @@ def test_the_training_recipe_makes_a_checkpoint_that_forecasts(tmp_path: Path) -
     found = engine.forecast(contexts, HORIZON)
     assert found.shape == (2, HORIZON, len(QUANTILE_LEVELS))
     assert np.isfinite(found).all()
+
+
+@pytest.mark.torch
+def test_what_was_trained_is_recorded_and_other_bytes_are_refused(tmp_path: Path) -> None:
+    from regime.model.training import TrainingConfig, train
+
+    out = tmp_path / "trained"
+    train(TrainingConfig(steps=2, batch_series=4, width=32, hidden_width=32, heads=2, blocks=1, context_bars=64), out)
+    assert find_checkpoint(str(out)).sha256 == json.loads((out / "config.json").read_text())["weights_sha256"]
+    weights = out / "model.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    with pytest.raises(ModelUnavailable, match="recorded was"):
+        find_checkpoint(str(out))
 
 
 @pytest.mark.torch
