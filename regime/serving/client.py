@@ -31,7 +31,15 @@ from regime.serving.process import (
     launch_child,
     memory_limit_bytes,
 )
-from regime.serving.protocol import MAX_CONTEXT_BARS, MAX_HORIZON_BARS, MAX_ROWS, Reply, Request, Status, digest_of
+from regime.serving.protocol import (
+    MAX_CONTEXT_BARS,
+    MAX_HORIZON_BARS,
+    MAX_ROWS,
+    Reply,
+    Request,
+    Status,
+    require_answer_to,
+)
 from regime.signal import Reason
 
 LOOK_AT_MEMORY_EVERY = 64
@@ -169,7 +177,7 @@ class ModelClient:
             if reply.status is Status.OUT_OF_MEMORY:
                 # At its ceiling already: it would refuse for good, and never come to the next look.
                 self._relieve_if_large(found)
-            _require_answer_to(request, reply, contexts)
+            require_answer_to(request, reply, contexts)
             self._failures_in_a_row = 0
             quantiles = found.process.quantiles(rows, horizon_bars)
             found.answers += 1
@@ -402,18 +410,3 @@ class ModelClient:
     def _watch(self) -> None:
         while not self._closed.wait(self._config.watch_s):
             self.tend()
-
-
-def _require_answer_to(request: Request, reply: Reply, contexts: Context) -> None:
-    """Raise ForecastFailed unless the reply is a sound answer to this very request."""
-    if reply.sequence != request.sequence:
-        raise ForecastFailed(Reason.STALE_ANSWER, f"answer {reply.sequence} to request {request.sequence}")
-    if reply.status is Status.OUT_OF_MEMORY:
-        raise ForecastFailed(Reason.OUT_OF_MEMORY, reply.text)
-    if reply.status is not Status.OK:
-        raise ForecastFailed(Reason.MODEL_ERROR, reply.text)
-    if (reply.rows, reply.horizon_bars) != (request.rows, request.horizon_bars):
-        shape, wanted = (reply.rows, reply.horizon_bars), (request.rows, request.horizon_bars)
-        raise ForecastFailed(Reason.WRONG_SHAPE, f"quantiles of {shape} rows and bars, not {wanted}")
-    if reply.digest != digest_of(contexts):
-        raise ForecastFailed(Reason.STALE_ANSWER, "the answer is to another window")

@@ -22,7 +22,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from regime.forecast import QUANTILE_LEVELS
+from regime.errors import ForecastFailed
+from regime.forecast import QUANTILE_LEVELS, Context
+from regime.signal import Reason
 
 MAX_ROWS = 128
 MAX_CONTEXT_BARS = 4096
@@ -144,3 +146,18 @@ class Block:
         count = rows * horizon_bars * len(QUANTILE_LEVELS)
         flat = np.frombuffer(self._map, np.float32, count, offset=_CONTEXT_BYTES)
         return flat.reshape(rows, horizon_bars, len(QUANTILE_LEVELS))
+
+
+def require_answer_to(request: Request, reply: Reply, contexts: Context) -> None:
+    """Raise ForecastFailed unless the reply is a sound answer to this very request."""
+    if reply.sequence != request.sequence:
+        raise ForecastFailed(Reason.STALE_ANSWER, f"answer {reply.sequence} to request {request.sequence}")
+    if reply.status is Status.OUT_OF_MEMORY:
+        raise ForecastFailed(Reason.OUT_OF_MEMORY, reply.text)
+    if reply.status is not Status.OK:
+        raise ForecastFailed(Reason.MODEL_ERROR, reply.text)
+    if (reply.rows, reply.horizon_bars) != (request.rows, request.horizon_bars):
+        shape, wanted = (reply.rows, reply.horizon_bars), (request.rows, request.horizon_bars)
+        raise ForecastFailed(Reason.WRONG_SHAPE, f"quantiles of {shape} rows and bars, not {wanted}")
+    if reply.digest != digest_of(contexts):
+        raise ForecastFailed(Reason.STALE_ANSWER, "the answer is to another window")
