@@ -26,7 +26,7 @@ from regime.model.engines import EngineSpec
 from regime.serving.breaker import BreakerState
 from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
-from regime.serving.process import ChildProcess, ModelProcess, Started, StartFailed
+from regime.serving.process import ModelProcess, Started, StartFailed
 from regime.signal import BarRejected, Level, Signal
 from regime.window import BarInput
 from sage.backtest import BacktestFailed, BacktestRun, run_backtest
@@ -36,7 +36,7 @@ from stress.cases import Answered, CaseResult, InjectConfig, Phase, Place, Place
 from stress.expectations import Footing, expected
 from stress.faults.machine import MEMORY_LIMIT_MB
 from stress.judgement import STEADY_BARS, Witnessed, judge
-from stress.misbehaviour import Control, Misbehaviour
+from stress.misbehaviour import Control, MisbehavingProcess, Misbehaviour
 from stress.scratch import scratch_directory
 from stress.stage import Failure, Fault, Stage
 
@@ -110,7 +110,7 @@ def check(config: InjectConfig, placement: Placement, fault: Fault | None = None
         )
 
 
-class _OverheardProcess(ChildProcess):
+class _OverheardProcess(MisbehavingProcess):
     """Notes what a process says that cannot load the model: signals carry a code for it, not the words."""
 
     def __init__(self, failures: list[str], *arguments: Any) -> None:
@@ -248,10 +248,7 @@ class FaultRig(Rig):
         self._cleanup.close()
 
     def _launch(self, checkpoint: Checkpoint, config: ServingConfig) -> ModelProcess:
-        descriptor = self._control.descriptor
-        return _OverheardProcess(
-            self._start_failures, checkpoint, config, "stress.faulty_server", {"control": descriptor}, (descriptor,)
-        )
+        return _OverheardProcess(self._start_failures, self._control, checkpoint, config)
 
     def _move_on(self) -> None:
         fault, stage = self._fault, self.stage

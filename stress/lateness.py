@@ -19,14 +19,13 @@ from functools import partial
 
 from regime.config import BreakerConfig, RegimeConfig
 from regime.detector import Detector
-from regime.model.checkpoint import EMBEDDED, Checkpoint, find_checkpoint
+from regime.model.checkpoint import EMBEDDED, find_checkpoint
 from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
-from regime.serving.process import ChildProcess, ModelProcess
 from regime.signal import Level, Signal
 from regime.window import BarInput
 from sage.progress import Progress, Silent
-from stress.misbehaviour import Control, Misbehaviour
+from stress.misbehaviour import Control, MisbehavingProcess, Misbehaviour
 from stress.percentiles import Latencies, answers_needed
 from stress.stream import endless_bars
 
@@ -67,7 +66,7 @@ def measure(answers: int, model: str = EMBEDDED, seed: int = 7, progress: Progre
         control = Control()
         # Nothing but the deadline may end the waiting for a hung process.
         patient = ServingConfig(back_off_s=0.02, back_off_max_s=0.02, hang_limit_s=_NEVER, silence_limit_s=_NEVER)
-        with ModelClient(checkpoint, patient, launch=_launcher(control)) as client:
+        with ModelClient(checkpoint, patient, launch=partial(MisbehavingProcess, control)) as client:
             client.start()
             result = Lateness(fault)
             for signal_out, seconds in _answers(client, stream, count, partial(harm, client, control)):
@@ -121,14 +120,6 @@ _FAULTS: dict[str, tuple[Callable[[ModelClient, Control, int], None], float]] = 
     "slow": (_slow, 0.3),
 }
 """What is done before each bar, and its share of the answers."""
-
-
-def _launcher(control: Control) -> Callable[[Checkpoint, ServingConfig], ModelProcess]:
-    def launch(checkpoint: Checkpoint, config: ServingConfig) -> ModelProcess:
-        shared = {"control": control.descriptor}
-        return ChildProcess(checkpoint, config, "stress.faulty_server", shared, (control.descriptor,))
-
-    return launch
 
 
 def as_document(results: list[Lateness]) -> dict[str, object]:

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regime.forecast import MEDIAN, Context
+from regime.model.checkpoint import Checkpoint
+from regime.serving.config import ServingConfig
+from regime.serving.process import ChildProcess
 from regime.serving.server import Answer, AnswerFunction
 
 _CONTROL = struct.Struct("<qd")
@@ -63,6 +66,14 @@ class Control:
         if not self._map.closed:
             self._map.close()
             os.close(self.descriptor)
+
+
+class MisbehavingProcess(ChildProcess):
+    """A real model process (pipe, server and engine) whose answers a control spoils."""
+
+    def __init__(self, control: Control, checkpoint: Checkpoint, config: ServingConfig) -> None:
+        descriptor = control.descriptor
+        super().__init__(checkpoint, config, "stress.faulty_server", {"control": descriptor}, (descriptor,))
 
 
 def disturbed(answer: AnswerFunction, control: Control, sleep: Callable[[float], None] = time.sleep) -> AnswerFunction:

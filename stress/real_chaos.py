@@ -19,7 +19,6 @@ from regime.forecast import QUANTILE_LEVELS, Context
 from regime.model.checkpoint import EMBEDDED, Checkpoint, find_checkpoint
 from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
-from regime.serving.process import ChildProcess
 from regime.serving.protocol import Reply, Request, Status, digest_of
 from sage.backtest import run_backtest
 from sage.config import BacktestConfig, ModelConfig
@@ -27,7 +26,7 @@ from sage.progress import Progress, Silent
 from stress.chaos import LONGEST_BARS, Verdict, chaos_config, market_of_seed, usable_faults
 from stress.chaos_runs import SCHEDULES_MAX, ChaosReport
 from stress.invariants import Evidence, violations
-from stress.misbehaviour import Control
+from stress.misbehaviour import Control, MisbehavingProcess
 from stress.schedule import Schedule, check_seed, random_schedule
 from stress.simulated import Heard
 from stress.stage import Fault
@@ -49,12 +48,11 @@ def real_config(model: str = EMBEDDED) -> BacktestConfig:
     )
 
 
-class OverheardChild(ChildProcess):
+class OverheardChild(MisbehavingProcess):
     """A real process with somebody listening at the pipe."""
 
     def __init__(self, checkpoint: Checkpoint, config: ServingConfig, control: Control, listener: RealRig) -> None:
-        descriptor = control.descriptor
-        super().__init__(checkpoint, config, "stress.faulty_server", {"control": descriptor}, (descriptor,))
+        super().__init__(control, checkpoint, config)
         self._listener = listener
         self._digests: dict[int, int] = {}
 

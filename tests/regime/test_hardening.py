@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ from regime.errors import ForecastFailed, ModelUnavailable
 from regime.model.checkpoint import WEIGHTS_FILE, find_checkpoint
 from regime.serving.client import LOOK_AT_MEMORY_EVERY, ModelClient
 from regime.serving.config import ServingConfig
-from regime.serving.process import ChildProcess, ModelProcess, memory_limit_bytes
+from regime.serving.process import memory_limit_bytes
 from regime.signal import Reason
-from stress.misbehaviour import Control, Misbehaviour
+from stress.misbehaviour import Control, MisbehavingProcess, Misbehaviour
 from tests.regime.test_serving import HORIZON, PATIENT_S, copied_checkpoint, windows
 
 WAIT_S = 60.0
@@ -45,11 +46,7 @@ def client_with(control: Control | None = None, **changes: float) -> ModelClient
     if control is None:
         return ModelClient(checkpoint, config)
 
-    def launch(*what: object) -> ModelProcess:
-        descriptor = control.descriptor
-        return ChildProcess(checkpoint, config, "stress.faulty_server", {"control": descriptor}, (descriptor,))
-
-    return ModelClient(checkpoint, config, launch=launch)
+    return ModelClient(checkpoint, config, launch=partial(MisbehavingProcess, control))
 
 
 def test_the_start_up_check_forecasts_once_and_tells_how_long_that_took() -> None:
