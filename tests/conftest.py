@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -26,6 +27,9 @@ SHORT_BARS = 600
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the forecasts of tests apart from the user's, in a store that begins empty and goes with the run."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # In the background of a shell; commands under test would inherit it and never hear of Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     place = tempfile.TemporaryDirectory(prefix="sage-test-store-")
     config.add_cleanup(place.cleanup)
     os.environ["SAGE_STORE"] = place.name
