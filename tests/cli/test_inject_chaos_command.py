@@ -62,7 +62,7 @@ def test_a_violation_ends_with_exit_code_1_and_what_to_run_again(monkeypatch: py
         (("--schedule", SCHEDULE, "--seed", "-1"), "--seed -1: must not be negative"),
         (("--schedule", SCHEDULE, "--schedules", "4"), "give one of them"),
         (("--schedules", "4", "--where", "flat"), "has no meaning for schedules"),
-        (("--real", "1", "--schedule", "machine.busy@10+4"), "unknown fault 'machine.busy'"),
+        (("--real", "1", "--schedule", "machine.busy@10+4"), "no fault 'machine.busy' that a schedule can hold"),
         (("--real", "1", "--model", "nowhere"), "nowhere"),
     ],
 )
