@@ -97,11 +97,11 @@ def check(config: InjectConfig, placement: Placement, fault: Fault | None = None
     if placement.at_bar is not None and not 1 <= placement.at_bar <= config.bars:
         raise OptionError(f"--at {placement.at_bar}: the run has the bars 1 to {config.bars}; see --bars")
     asked_from = settings.regime.model_min_bars
-    unfelt = fault is not None and fault.failure in _FELT_BY_FORECASTS and (placement.at_bar or asked_from) < asked_from
-    if fault is not None and unfelt:
+    begins_at = placement.at_bar or asked_from
+    if fault is not None and fault.failure in _FELT_BY_FORECASTS and begins_at < asked_from:
         raise OptionError(
-            f"--at {placement.at_bar}: the model is asked from bar {asked_from} on, and before that nobody would "
-            f"notice {fault.name}"
+            f"--at {begins_at}: the model is asked from bar {asked_from} on, and before that nobody would notice "
+            f"{fault.name}"
         )
     if (placement.at_bar or 1) + for_bars > config.bars:
         raise OptionError(

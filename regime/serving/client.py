@@ -202,9 +202,6 @@ class ModelClient:
                     self._spawn()
             elif self._current is not None and not self._current.process.alive():
                 self._replace()
-            elif self._current is not None and not self._current.ready:
-                with contextlib.suppress(ForecastFailed):  # which has replaced it
-                    self._get_ready(self._current, 0.0)
         finally:
             self._lock.release()
 

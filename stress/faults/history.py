@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from regime.signal import Level, Reason
 from stress.faults import bars
 from stress.faults.model import behave, fail
 from stress.stage import Failure, Fault, Stage
-
-_EMPTY, _CORRUPTED = "history.empty", "history.corrupted"
 
 
 def _forget(stage: Stage) -> None:
@@ -36,49 +35,42 @@ def _heal(stage: Stage) -> None:
     history.extend(sound)
 
 
-def _begin_forgetting(stage: Stage) -> None:
-    _forget(stage)
-    # Again and again, so that the window never grows.
-    bars.add(stage, _EMPTY, lambda bar: bars.rejects_before(stage, bar))
+def _let_be(stage: Stage) -> None:
+    """Regimes that were forgotten come back with time."""
 
 
-def _end_forgetting(stage: Stage) -> None:
-    behave(stage)
-    bars.remove(stage, _EMPTY)
+def _fault(
+    name: str, does: str, ends: str, reason: Reason, harm: Callable[[Stage], None], heal: Callable[[Stage], None]
+) -> Fault:
+    def begin(stage: Stage) -> None:
+        harm(stage)
+        # Again and again, so that the window never grows.
+        bars.add(stage, name, lambda bar: bars.rejects_before(stage, bar))
 
+    def end(stage: Stage) -> None:
+        behave(stage)
+        bars.remove(stage, name)
+        heal(stage)
 
-def _begin_corrupting(stage: Stage) -> None:
-    _corrupt(stage)
-    bars.add(stage, _CORRUPTED, lambda bar: bars.rejects_before(stage, bar))
-
-
-def _end_corrupting(stage: Stage) -> None:
-    behave(stage)
-    bars.remove(stage, _CORRUPTED)
-    _heal(stage)
+    return Fault(
+        name=name,
+        does=f"the model fails, bad bars make the window unusable, and {does}",
+        ends=f"the model answers, the window has grown again, and {ends}",
+        failure=Failure.NO_HISTORY,
+        begin=begin,
+        end=end,
+        each=harm,
+        reasons=frozenset({reason}),
+        window_lost=True,
+    )
 
 
 FAULTS = (
-    Fault(
-        name=_EMPTY,
-        does="the model fails, bad bars make the window unusable, and no regime is remembered",
-        ends="the model answers, the window has grown again, and regimes are remembered",
-        failure=Failure.NO_HISTORY,
-        begin=_begin_forgetting,
-        end=_end_forgetting,
-        each=_forget,
-        reasons=frozenset({Reason.NO_REGIME_HISTORY}),
-        window_lost=True,
+    _fault(
+        "history.empty", "no regime is remembered", "regimes are remembered", Reason.NO_REGIME_HISTORY, _forget, _let_be
     ),
-    Fault(
-        name=_CORRUPTED,
-        does="the model fails, bad bars make the window unusable, and remembered regimes hold NaN",
-        ends="the model answers, the window has grown again, and the damaged regimes are dropped",
-        failure=Failure.NO_HISTORY,
-        begin=_begin_corrupting,
-        end=_end_corrupting,
-        each=_corrupt,
-        reasons=frozenset({Reason.REGIMES_CORRUPT}),
-        window_lost=True,
+    _fault(
+        "history.corrupted", "remembered regimes hold NaN", "the damaged regimes are dropped", Reason.REGIMES_CORRUPT,
+        _corrupt, _heal,
     ),
-)
+)  # fmt: skip
