@@ -11,10 +11,11 @@ import typer
 
 from cli.backtest import backtest
 from cli.bench_latency import bench_latency
+from cli.evaluate import evaluate
 from cli.ingest import ingest
 from cli.inject_fault import inject_fault
 from cli.model import model
-from cli.model_evaluate import evaluate
+from cli.model_evaluate import evaluate as model_evaluate
 from cli.model_train import train
 from cli.store import store
 from cli.version import show_version
@@ -31,7 +32,8 @@ app.command()(backtest)
 app.command()(ingest)
 app.command("bench-latency")(bench_latency)
 app.command("inject-fault")(inject_fault)
-model.command()(evaluate)
+app.add_typer(evaluate)
+model.command("evaluate")(model_evaluate)
 model.command()(train)
 app.add_typer(model)
 app.add_typer(store)
