@@ -5,6 +5,28 @@ from __future__ import annotations
 import math
 
 from regime.signal import Signal
+from sage.models.alpha import AlphaView
+
+
+class ForecastAlpha:
+    """Votes with the model's forecast, and not at all where the model did not answer.
+
+    Parameters
+    ----------
+    gain
+        See :func:`forecast_conviction`.
+    """
+
+    name = "forecast"
+    min_bars = 1
+    needs_model = True
+
+    def __init__(self, gain: float) -> None:
+        self._gain = gain
+
+    def vote(self, view: AlphaView) -> float:
+        """The forecast's conviction."""
+        return forecast_conviction(view.signal, self._gain)
 
 
 def forecast_conviction(signal: Signal, gain: float) -> float:
