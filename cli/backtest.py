@@ -52,6 +52,10 @@ def backtest(
     fee_bps: Annotated[float | None, typer.Option(help="Fee per trade, basis points.")] = None,
     spread_bps: Annotated[float | None, typer.Option(help="Full bid-ask spread, basis points.")] = None,
     latency_ms: Annotated[float | None, typer.Option(help="From order to venue; 0 fills at the same close.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="A NautilusTrader strategy of your own, MODULE:CLASS.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for your strategy's configuration; repeatable.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; options on the command line win.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     version: Annotated[  # noqa: ARG001 (its callback has answered)
@@ -87,6 +91,7 @@ def backtest(
             regime=_regime_options(settings, deadline_ms, hang_limit_s, level),
             sizing=with_values(settings.sizing, allow_short=allow_short),
             costs=with_values(settings.costs, fee_bps=fee_bps, spread_bps=spread_bps, latency_ms=latency_ms),
+            own=_own_options(settings, strategy, param),
             cash=cash,
             seed=seed,
         )
@@ -107,6 +112,8 @@ def backtest(
             typer.echo((directory / "summary.json").read_text().rstrip())
         else:
             render.backtest_summary(figures, directory)
+        if run.stopped is not None:
+            raise run.stopped
 
 
 def _data_options(
@@ -153,3 +160,16 @@ def _regime_options(
         hang_limit_s=hang_limit_s,
         pinned_level=None if level is None else Level(level),
     )
+
+
+def _own_options(settings: BacktestConfig, strategy: str | None, params: list[str] | None) -> Any:
+    from data.errors import OptionError
+    from sage.config import with_values
+
+    given = {}
+    for text in params or []:
+        name, equals, value = text.partition("=")
+        if not (name.isidentifier() and equals):
+            raise OptionError(f"--param {text}: write NAME=VALUE")
+        given[name] = value
+    return with_values(settings.own, strategy=strategy, params=settings.own.params | given if given else None)

@@ -12,7 +12,7 @@ from enum import IntEnum
 import typer
 
 from data.errors import DataError, OptionError
-from regime.errors import ModelUnavailable, StoreError
+from regime.errors import ModelUnavailable, StoreError, UserCodeRaised
 
 
 class ExitCode(IntEnum):
@@ -51,6 +51,9 @@ def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
         _leave(ExitCode.INTERRUPTED, f"interrupted; {str(error) or 'no result was written'}")
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
+    except UserCodeRaised as error:
+        print(error.trace, file=sys.stderr)
+        _leave(ExitCode.INTERNAL, error)
     except StoreError as error:
         _leave(ExitCode.INTERNAL, error)
     except OSError as error:

@@ -169,6 +169,9 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     if figures["forecasts"] == "ahead":
         computed, reused = figures["forecasts_computed"], figures["forecasts_reused"]
         rows.append(("forecasts", f"{computed:,} computed, {reused:,} from the store  ({figures['engine']})"))
+    if figures["partial"] is not None:
+        seen, last = figures["partial"]["bars_seen"], figures["partial"]["last_bar"]
+        rows.insert(0, ("PARTIAL", f"your code raised at bar {seen:,} of {figures['bars']:,}, {last}: all up to there"))
     rows += [("note", note) for note in figures["notes"]]
     seconds = figures["seconds"]
     rows += [
@@ -178,7 +181,8 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     ]
     if figures["fault_reasons"]:
         faults = ", ".join(f"{reason} {count}" for reason, count in figures["fault_reasons"].items())
-        rows.insert(4, ("faults", faults))
+        after_levels = 1 + next(row for row, (name, _) in enumerate(rows) if name == "levels")
+        rows.insert(after_levels, ("faults", faults))
     console = result_console()
     console.print(table_of(rows, "[bold]SAGE backtest[/bold]"), highlight=False)
     console.print("Built with technology from NXAI", style="dim", highlight=False)

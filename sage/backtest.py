@@ -21,25 +21,30 @@ from nautilus_trader.model.enums import AccountType, OmsType
 from nautilus_trader.model.identifiers import TraderId
 from nautilus_trader.model.instruments import Instrument
 from nautilus_trader.model.objects import Money
+from nautilus_trader.trading.strategy import Strategy
 
+from data.bars import iso
 from data.errors import OptionError
 from data.instruments import Kind
 from data.market import Market, catalog_market, sp500_market, synthetic_market
 from regime.actor import RegimeActor, RegimeActorConfig, bar_input
 from regime.config import RegimeConfig
 from regime.detector import Detector, Timing
-from regime.errors import ModelUnavailable
+from regime.errors import ModelUnavailable, UserCodeRaised
+from regime.importing import Source
 from regime.model.checkpoint import Checkpoint
 from regime.recorded import RecordedDetector
 from regime.serving.client import ModelClient
 from regime.signal import BarRejected, Level, Signal
+from sage.bookkeeper import Bookkeeper, BookkeeperConfig
 from sage.config import BacktestConfig, validate
 from sage.costs import FeeAndSpread
-from sage.ledger import Ledger
+from sage.ledger import BookEntry, Ledger
 from sage.model import RunModel, runs_online
+from sage.plugins import Plugin, build_strategy, load_strategy
 from sage.progress import Progress, Silent
 from sage.rig import Parts, Rig
-from sage.strategy import BookEntry, SageStrategy, SageStrategyConfig, SentOrder
+from sage.strategy import SageStrategy, SageStrategyConfig, SentOrder
 
 CLOSURE_SECONDS = 5 * 86_400
 """Markets with sessions may be closed for a long weekend without leaving a gap."""
@@ -71,7 +76,11 @@ class OrderRecord:
 
 @dataclass
 class BacktestRun:
-    """Everything that a run left: the raw material of its results."""
+    """Everything that a run left: the raw material of its results.
+
+    ``own`` are the user's classes that took part. ``stopped`` is what one of them raised, where that ended the run:
+    then everything here reaches up to that bar.
+    """
 
     config: BacktestConfig
     market: Market
@@ -96,6 +105,8 @@ class BacktestRun:
     forecasts_computed: int = 0
     forecasts_reused: int = 0
     notes: list[str] = field(default_factory=list)
+    own: dict[str, Source] = field(default_factory=dict)
+    stopped: UserCodeRaised | None = None
     allow_short: bool = False
     nautilus_equity: float = 0.0
 
@@ -162,12 +173,15 @@ def run_backtest(
         If the configuration or the data are at fault.
     ModelUnavailable
         If there is no model and the configuration does not allow a degraded run.
+    UserCodeRaised
+        If a class of the user's own raises before the first bar.
     BacktestFailed
         If NT stopped before the last bar.
     """
     show = progress or Silent()
     parts = rig or Rig()
     validate(config)
+    own = load_strategy(config.own.strategy) if config.own.strategy is not None else None
     started = time.perf_counter()
     seconds = dict.fromkeys(STAGES, 0.0)
 
@@ -199,7 +213,7 @@ def run_backtest(
             show.stage("running without a model", 1)
         with timed("engine"):
             client = model.client if isinstance(model, RunModel) else None
-            _trade(run, _answerer(run, model, recorded, parts), client, show, parts if rig is not None else None)
+            _trade(run, _answerer(run, model, recorded, parts), client, show, parts if rig is not None else None, own)
         run.forecasts_computed += sum(timing.source == "model" for timing in run.timings)
         if isinstance(model, RunModel):
             model.close()
@@ -291,38 +305,34 @@ def _trade(
     client: ModelClient | None,
     show: Progress,
     rig: Rig | None,
+    own: Plugin | None,
 ) -> None:
     """Let NT run the actor and the strategy over the bars, and collect what they leave."""
     config, market = run.config, run.market
-    policy = (rig or Rig()).policy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
-    strategy = SageStrategy(SageStrategyConfig(bar_type=market.bar_type), config.sizing, policy, run.ledger)
-    record = _recorder(run, strategy, show)
+    strategy, books = _strategy(run, rig or Rig(), own)
+    record = _recorder(run, books, show)
     actor = RegimeActor(RegimeActorConfig(bar_type=market.bar_type), detector, record, rig)
-    if rig is not None and isinstance(detector, Detector):
+    if rig is not None and isinstance(detector, Detector) and isinstance(strategy, SageStrategy):
         rig.built(Parts(detector, client, strategy, run.ledger))
     show.stage("trading", len(market.bars))
     engine = _engine(config, market)
     try:
         engine.add_data(market.nautilus_bars)
         engine.add_actor(actor)
+        if isinstance(books, Bookkeeper):
+            engine.add_actor(books)
         engine.add_strategy(strategy)
-        engine.run()
-        if engine.iteration != len(market.bars):
-            raise BacktestFailed(
-                f"NautilusTrader stopped after {engine.iteration} of {len(market.bars)} bars; the last equity was "
-                f"{strategy.book[-1].equity if strategy.book else config.cash:.2f}"
-            )
-        if rig is None and len(run.signals) + len(run.rejections) != len(market.bars):
-            raise BacktestFailed(
-                f"{len(market.bars)} bars, but {len(run.signals)} signals and {len(run.rejections)} rejections"
-            )
+        _run_engine(engine, run, own)
+        if run.stopped is None:
+            _require_all_bars(run, engine, books, exactly_one_each=rig is None)
         if isinstance(detector, Detector):
             run.breaker_opened = detector.state.breaker.times_opened
-        run.book = strategy.book
+        run.book = books.book
         run.nautilus_equity = _nautilus_equity(engine, market)
-        run.refused_orders = strategy.refused_orders
-        run.sent_orders = strategy.sent_orders
-        run.ignored_signals = dict(strategy.ignored_signals)
+        run.refused_orders = books.refused_orders
+        if isinstance(strategy, SageStrategy):
+            run.sent_orders = strategy.sent_orders
+            run.ignored_signals = dict(strategy.ignored_signals)
         run.forecast_failures = {str(reason): count for reason, count in sorted(detector.failures.items())}
         run.orders = [
             OrderRecord(
@@ -339,8 +349,51 @@ def _trade(
         engine.dispose()
 
 
+def _strategy(run: BacktestRun, rig: Rig, own: Plugin | None) -> tuple[Strategy, SageStrategy | Bookkeeper]:
+    """What trades, and who keeps its books: SAGE's strategy does so itself, for any other there is a bookkeeper."""
+    config, market = run.config, run.market
+    if own is not None:
+        run.own[own.option] = own.source
+        strategy = build_strategy(own, market, config.own.params)
+        return strategy, Bookkeeper(BookkeeperConfig(bar_type=market.bar_type), run.ledger)
+    policy = rig.policy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
+    ours = SageStrategy(SageStrategyConfig(bar_type=market.bar_type), config.sizing, policy, run.ledger)
+    return ours, ours
+
+
+def _run_engine(engine: BacktestEngine, run: BacktestRun, own: Plugin | None) -> None:
+    """Run; what a user's strategy raises at a bar ends the run there, and what there is so far is kept."""
+    try:
+        engine.run()
+    except Exception as error:
+        if own is None:
+            raise
+        seen, bars = len(run.timings), run.market.bars
+        where = f"at bar {seen:,} of {len(bars):,}, {iso(run.answer_stamps[-1])}" if seen else "before the first bar"
+        stopped = UserCodeRaised.of(
+            error, f"{own.option} {own.source.spec} raised {type(error).__name__} {where}: {error}"
+        )
+        if not seen:
+            raise stopped from error
+        run.stopped = stopped
+
+
+def _require_all_bars(
+    run: BacktestRun, engine: BacktestEngine, books: SageStrategy | Bookkeeper, *, exactly_one_each: bool
+) -> None:
+    """Raise BacktestFailed where NT stopped early, which it does without a word, or a bar was not answered."""
+    bars, answers = len(run.market.bars), len(run.signals) + len(run.rejections)
+    if engine.iteration != bars:
+        equity = books.book[-1].equity if books.book else run.config.cash
+        raise BacktestFailed(
+            f"NautilusTrader stopped after {engine.iteration} of {bars} bars; the last equity was {equity:.2f}"
+        )
+    if exactly_one_each and answers != bars:
+        raise BacktestFailed(f"{bars} bars, but {len(run.signals)} signals and {len(run.rejections)} rejections")
+
+
 def _recorder(
-    run: BacktestRun, strategy: SageStrategy, show: Progress
+    run: BacktestRun, books: SageStrategy | Bookkeeper, show: Progress
 ) -> Callable[[Signal | BarRejected, Timing], None]:
     levels = dict.fromkeys(Level, 0)
 
@@ -353,7 +406,7 @@ def _recorder(
         else:
             run.rejections.append(answer)
         if len(run.timings) % _PROGRESS_EVERY_BARS == 0:
-            equity = strategy.book[-1].equity if strategy.book else run.config.cash
+            equity = books.book[-1].equity if books.book else run.config.cash
             mix = " ".join(f"{level.name[:2]}:{count}" for level, count in levels.items() if count)
             show.advance(_PROGRESS_EVERY_BARS, f"{mix}  equity {equity:,.0f}")
 

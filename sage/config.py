@@ -65,6 +65,20 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class OwnConfig:
+    """Classes of the user's own, each as ``package.module:Class``.
+
+    ``strategy`` trades in the place of SAGE's, with ``params`` for its configuration; ``forecaster`` answers in the
+    place of the model; ``alphas`` vote beside the ensemble's.
+    """
+
+    strategy: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    forecaster: str | None = None
+    alphas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class BacktestConfig:
     """All of a backtest. ``cash`` is in the quote currency; ``seed`` drives the simulated market."""
 
@@ -74,6 +88,7 @@ class BacktestConfig:
     regime: RegimeConfig = field(default_factory=RegimeConfig)
     sizing: SizingConfig = field(default_factory=SizingConfig)
     costs: CostConfig = field(default_factory=CostConfig)
+    own: OwnConfig = field(default_factory=OwnConfig)
     cash: float = 100_000.0
     seed: int = 7
 
@@ -148,6 +163,7 @@ def validate(config: BacktestConfig) -> None:
         (serving.watch_s >= 0 and serving.memory_limit_mb >= 0,
          "serving.watch_s and memory_limit_mb must not be negative"),
         (0 < serving.recycle_share <= 1, "serving.recycle_share must lie between 0 and 1"),
+        (config.own.strategy is not None or not config.own.params, "params are for a strategy of your own: --strategy"),
         (config.serving.engine.threads >= 1, "serving.engine.threads must be 1 or more"),
     )  # fmt: skip
     for holds, message in checks:

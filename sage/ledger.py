@@ -17,6 +17,17 @@ class Fill:
     commission: float
 
 
+@dataclass(frozen=True)
+class BookEntry:
+    """The books as a decision saw them: at a bar's close, before the fills at it, which NT delivers afterwards."""
+
+    ts_ns: int
+    close: float
+    equity: float
+    position: float
+    exposure: float
+
+
 class Ledger:
     """Cash, position and costs paid so far."""
 
@@ -45,3 +56,7 @@ class Ledger:
         """Signed position value over equity; 0 when there is no equity left."""
         equity = self.equity(price)
         return self.position * price / equity if equity > 0 else 0.0
+
+    def entry(self, ts_ns: int, price: float) -> BookEntry:
+        """The books at this time and price."""
+        return BookEntry(ts_ns, price, self.equity(price), self.position, self.exposure(price))

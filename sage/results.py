@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data.bars import iso
 from regime.signal import Level, Signal
 from sage.backtest import BacktestRun, OrderRecord
 from sage.ledger import Fill
@@ -238,6 +239,7 @@ def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
         "forecasts_reused": run.forecasts_reused,
         "engine": run.engine_name or None,
         "notes": run.notes,
+        "partial": _partial(run),
         "forecast_failures": run.forecast_failures,
         "model_restarts": run.model_restarts,
         "breaker_opened": run.breaker_opened,
@@ -248,6 +250,13 @@ def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
         "model_peak_rss_mb": run.model_peak_rss_bytes / 1e6,
         "determinism_hash": determinism_hash(tabled),
     }
+
+
+def _partial(run: BacktestRun) -> dict[str, object] | None:
+    """How far a run came that a user's class ended; None for a whole one."""
+    if run.stopped is None:
+        return None
+    return {"bars_seen": len(run.timings), "last_bar": iso(run.answer_stamps[-1]), "why": str(run.stopped)}
 
 
 def sharpe_ratio(run: BacktestRun, equity: pd.DataFrame) -> tuple[float | None, int]:

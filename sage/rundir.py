@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -99,6 +100,8 @@ def _manifest(run: BacktestRun) -> dict[str, Any]:
         "model_error": run.model_error or None,
         "forecasts": run.forecasts_made,
         "notes": run.notes,
+        "own": {option: dataclasses.asdict(source) for option, source in run.own.items()},
+        "partial": str(run.stopped) if run.stopped is not None else None,
         "data": {
             "description": run.market.description,
             "instrument": str(run.market.instrument.id),
@@ -156,6 +159,9 @@ def _events(run: BacktestRun, tabled: Tables, figures: dict[str, object]) -> Ite
         )
     for ts_ns, event in sorted(happened, key=lambda item: item[0]):
         yield {"ts": iso(ts_ns), **event}
+    if run.stopped is not None:
+        yield {"event": "run_stopped", "severity": "HIGH", "ts": iso(run.answer_stamps[-1]), "why": str(run.stopped)}
+        return
     yield {
         "event": "run_finished",
         "ts": iso(int(run.market.bars.ts_close_ns[-1])),

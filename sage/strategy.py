@@ -20,20 +20,10 @@ from nautilus_trader.trading.strategy import Strategy
 
 from regime import nt_signal
 from regime.signal import Level, Signal
-from sage.ledger import Fill, Ledger
+from sage.bookkeeper import fill_of
+from sage.ledger import BookEntry, Ledger
 from sage.models.forecast import forecast_conviction
 from sage.sizing import ExposurePolicy, Move, SizingConfig, Target, problem_with
-
-
-@dataclass(frozen=True)
-class BookEntry:
-    """The books as a decision saw them: at a bar's close, before the fills at it, which NT delivers afterwards."""
-
-    ts_ns: int
-    close: float
-    equity: float
-    position: float
-    exposure: float
 
 
 @dataclass(frozen=True)
@@ -119,17 +109,7 @@ class SageStrategy(Strategy):
 
     def on_order_filled(self, event: OrderFilled) -> None:
         """Book the fill."""
-        self._ledger.book(
-            Fill(
-                ts_ns=event.ts_event,
-                order_id=event.client_order_id.value,
-                side=1 if event.order_side == OrderSide.BUY else -1,
-                # By way of the decimal: as_double may miss the nearest float by one digit.
-                quantity=float(event.last_qty.as_decimal()),
-                price=float(event.last_px.as_decimal()),
-                commission=float(event.commission.as_decimal()),
-            )
-        )
+        self._ledger.book(fill_of(event))
 
     def on_order_rejected(self, event: OrderRejected) -> None:
         """Count an order that the venue refused."""
@@ -143,7 +123,7 @@ class SageStrategy(Strategy):
         price = bar.close.as_double()
         ledger = self._ledger
         exposure = ledger.exposure(price)
-        entry = BookEntry(bar.ts_event, price, ledger.equity(price), ledger.position, exposure)
+        entry = ledger.entry(bar.ts_event, price)
         self.book.append(entry)
         if signal.level > self._last_level:
             self._cancel_entries()

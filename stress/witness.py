@@ -18,8 +18,9 @@ from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
 from regime.signal import BarRejected, Reason, Signal
 from regime.window import BarInput
+from sage.ledger import BookEntry
 from sage.rig import Parts, Rig
-from sage.strategy import BookEntry, SentOrder
+from sage.strategy import SentOrder
 from stress.misbehaviour import Control
 from stress.schedule import Planted, Schedule
 from stress.simulated import Heard, Machine

@@ -1,0 +1,86 @@
+"""Classes of the user's own on the command line, and the examples as a reader would run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cli.app import app
+from cli.exits import ExitCode
+from tests.cli.test_app import sage
+
+ROOT = Path(__file__).parent.parent.parent
+
+RAISING = """
+from nautilus_trader.config import StrategyConfig
+from nautilus_trader.model.data import BarType
+from nautilus_trader.trading.strategy import Strategy
+
+class RaisesConfig(StrategyConfig, frozen=True):
+    bar_type: BarType
+
+class Raises(Strategy):
+    def __init__(self, config: RaisesConfig) -> None:
+        super().__init__(config)
+
+    def on_start(self) -> None:
+        self.subscribe_bars(self.config.bar_type)
+
+    def on_bar(self, bar) -> None:
+        if self.cache.bar_count(self.config.bar_type) == 50:
+            self.no_such_attribute
+"""
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> list[str]:
+    """Options of a short run."""
+    (tmp_path / "run.toml").write_text("[data.synthetic]\nbars = 700\n")
+    return ["backtest", "--config", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run"), "--json"]
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments])
+
+
+def test_the_example_strategy_trades_and_its_parameters_matter(
+    short: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    done = invoke(*short, "--strategy", "examples.own_strategy:CalmCross")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    first = json.loads(done.stdout)
+    assert first["fills"] > 2
+    short[short.index("--out") + 1] = str(tmp_path / "other")
+    done = invoke(*short, "--strategy", "examples.own_strategy:CalmCross", "--param", "slow_bars=96")
+    assert json.loads(done.stdout)["determinism_hash"] != first["determinism_hash"]
+
+
+def test_a_module_in_the_current_directory_is_found_and_what_it_raises_ends_with_6_and_a_partial_run(
+    short: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "my_raising_strategy.py").write_text(RAISING)
+    done = sage(*short, "--level", "5", "--strategy", "my_raising_strategy:Raises", cwd=tmp_path)
+    assert done.returncode == ExitCode.INTERNAL
+    assert done.stderr.count("Traceback") == 1 and "self.no_such_attribute" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("sage: --strategy my_raising_strategy:Raises raised AttributeError")
+    assert json.loads(done.stdout)["partial"]["bars_seen"] == 50
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strategy", "nowhere_at_all:Mine"], "no module nowhere_at_all"),
+        (["--strategy", "tests.sage.own:Flips", "--param", "every_bars"], "write NAME=VALUE"),
+        (["--param", "every_bars=3"], "--strategy"),
+    ],
+)
+def test_what_cannot_be_used_ends_with_2(short: list[str], arguments: list[str], message: str) -> None:
+    done = invoke(*short, *arguments)
+    assert (done.exit_code, done.stdout) == (ExitCode.USAGE, "")
+    assert message in done.stderr and "Traceback" not in done.stderr
