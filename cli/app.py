@@ -17,6 +17,7 @@ from cli.inject_fault import inject_fault
 from cli.model import model
 from cli.model_evaluate import evaluate as model_evaluate
 from cli.model_train import train
+from cli.replay import replay
 from cli.store import store
 from cli.version import show_version
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(backtest)
+app.command()(replay)
 app.command()(ingest)
 app.command("bench-latency")(bench_latency)
 app.command("inject-fault")(inject_fault)

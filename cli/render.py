@@ -188,6 +188,30 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     console.print("Built with technology from NXAI", style="dim", highlight=False)
 
 
+def replay_summary(report: dict[str, Any], directory: Path) -> None:
+    """Whether a replay gave what was recorded, and where it first did not."""
+    rows = [
+        ("run", str(directory)),
+        ("bars", f"{report['bars']:,}, of which {report['signals']:,} got a signal"),
+        ("hash", report["recorded_hash"]),
+    ]
+    if report["same"]:
+        rows.append(("verdict", "the same hash"))
+    else:
+        # Where no value differs, the kinds of number do, as between versions of pandas.
+        told = difference_line(report["difference"]) if report["difference"] else "in no value, but in kinds of number"
+        rows += [("hash now", report["hash"]), ("first difference", told)]
+    console = result_console()
+    console.print(table_of(rows, "[bold]SAGE replay[/bold]"), highlight=False)
+
+
+def difference_line(difference: dict[str, Any]) -> str:
+    """Where two runs part, in one line."""
+    where = f"{difference['table']}, row {difference['row']:,}, {difference['time']}"
+    first, second = ("nothing" if value is None else value for value in (difference["first"], difference["second"]))
+    return f"{where}: {difference['column'] or 'row'} was {first}, and is {second}"
+
+
 def latency_summary(report: dict[str, Any], picture: Path | None) -> None:
     """Latencies of each engine and of the fallback levels, and whether p99 keeps its promise."""
     names = ("p50", "p90", "p99", "p99.9", "max")

@@ -11,6 +11,7 @@ import math
 import resource
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -23,6 +24,14 @@ from sage.backtest import BacktestRun, OrderRecord
 from sage.ledger import Fill
 
 FloatArray = NDArray[np.float64]
+
+HASHED = ("signals", "orders", "fills", "positions")
+"""The tables that the determinism hash covers."""
+
+_TRIP_COLUMNS = [
+    "opened_ns", "closed_ns", "closed", "side", "max_quantity", "average_open", "average_close", "realised_pnl",
+    "commission", "fills",
+]  # fmt: skip
 
 ACCURACY_FROM_BAR = 200
 """Regimes are scored against true labels from this bar on, when every filter has settled."""
@@ -48,7 +57,7 @@ def tables(run: BacktestRun) -> Tables:
     peak = np.maximum.accumulate(np.concatenate([[run.config.cash], equity["equity"].to_numpy()]))[1:]
     equity["drawdown"] = equity["equity"] / peak - 1.0
     return Tables(
-        **_hashed(run),
+        **hashed_tables(run),
         rejections=pd.DataFrame(
             [(rejected.ts_event, rejected.why) for rejected in run.rejections], columns=["ts_ns", "why"]
         ),
@@ -63,18 +72,22 @@ def tables(run: BacktestRun) -> Tables:
     )
 
 
-def _hashed(run: BacktestRun) -> dict[str, pd.DataFrame]:
+def hashed_tables(run: BacktestRun) -> dict[str, pd.DataFrame]:
     """The tables that the determinism hash covers; they need no place in the market for any bar."""
     return {
-        "signals": pd.DataFrame([_signal_row(signal) for signal in run.signals], columns=_names(Signal)),
-        "orders": pd.DataFrame(run.orders, columns=_names(OrderRecord)),
-        "fills": pd.DataFrame(run.ledger.fills, columns=_names(Fill)),
+        "signals": pd.DataFrame([_signal_row(signal) for signal in run.signals], columns=columns_of("signals")),
+        "orders": pd.DataFrame(run.orders, columns=columns_of("orders")),
+        "fills": pd.DataFrame(run.ledger.fills, columns=columns_of("fills")),
         "positions": round_trips(run.ledger.fills),
     }
 
 
-def _names(record: type[Signal] | type[OrderRecord] | type[Fill]) -> list[str]:
-    return [item.name for item in fields(record)]
+def columns_of(table: str) -> list[str]:
+    """The columns of a table that the determinism hash covers, in order."""
+    records: dict[str, type[Signal] | type[OrderRecord] | type[Fill]] = {
+        "signals": Signal, "orders": OrderRecord, "fills": Fill,
+    }  # fmt: skip
+    return [item.name for item in fields(records[table])] if table in records else [*_TRIP_COLUMNS]
 
 
 def _equity(run: BacktestRun) -> pd.DataFrame:
@@ -121,10 +134,6 @@ def _signal_row(signal: Signal) -> tuple[object, ...]:
 
 def round_trips(fills: list[Fill]) -> pd.DataFrame:
     """Positions from flat to flat. One still open at the end is listed with ``closed`` False and marked nowhere."""
-    columns = [
-        "opened_ns", "closed_ns", "closed", "side", "max_quantity", "average_open", "average_close",
-        "realised_pnl", "commission", "fills",
-    ]  # fmt: skip
     rows: list[tuple[object, ...]] = []
     group: list[Fill] = []
     held = 0.0
@@ -136,7 +145,7 @@ def round_trips(fills: list[Fill]) -> pd.DataFrame:
             group = []
     if group:
         rows.append(_trip(group, closed=False))
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=_TRIP_COLUMNS)
 
 
 def _trip(group: list[Fill], *, closed: bool) -> tuple[object, ...]:
@@ -171,17 +180,19 @@ def _buy_and_hold(run: BacktestRun, closes: FloatArray) -> FloatArray:
 
 def determinism_hash(tabled: Tables) -> str:
     """Sha256 over the columns of signals, orders, fills and positions; floats by their exact bits."""
-    return _digest({name: getattr(tabled, name) for name in ("signals", "orders", "fills", "positions")})
+    return hash_of({name: getattr(tabled, name) for name in HASHED})
 
 
 def determinism_hash_of(run: BacktestRun) -> str:
     """The same without the other tables, which a run whose bars were stamped anew does not have."""
-    return _digest(_hashed(run))
+    return hash_of(hashed_tables(run))
 
 
-def _digest(frames: dict[str, pd.DataFrame]) -> str:
+def hash_of(frames: Mapping[str, pd.DataFrame]) -> str:
+    """The determinism hash of these tables, in the order of :data:`HASHED`."""
     digest = hashlib.sha256()
-    for name, frame in frames.items():
+    for name in HASHED:
+        frame = frames[name]
         for column in frame.columns:
             digest.update(f"{name}.{column}:{len(frame)};".encode())
             values = frame[column]

@@ -27,7 +27,9 @@ from sage.config import as_dict
 from sage.results import Tables, summary, tables
 from sage.tearsheet import render
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the run directory; ``sage replay`` reads no other."""
+
 _PACKAGES = ("nautilus_trader", "tirex-ts", "torch", "numpy", "pandas", "pyarrow")
 
 
@@ -63,7 +65,7 @@ def write(run: BacktestRun, directory: Path) -> dict[str, object]:
     partial = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir(parents=True)
     try:
-        for name in ("signals", "orders", "fills", "positions", "equity", "timing"):
+        for name in ("signals", "rejections", "orders", "fills", "positions", "equity", "timing"):
             frame: pd.DataFrame = getattr(tabled, name)
             frame.to_parquet(partial / f"{name}.parquet", index=False)
         manifest = _manifest(run)

@@ -1,0 +1,40 @@
+"""``sage replay``: a run again from its directory, held against its hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.exits import ExitCode, errors_as_exit_codes
+
+
+def replay(
+    run: Annotated[Path, typer.Argument(help="A run directory, as sage backtest leaves it.", show_default=False)],
+    catalog: Annotated[Path | None, typer.Option(help="Where the run's catalog lies now, if it has moved.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Run a backtest again on its recorded signals, without a model, and compare.
+
+    The bars are loaded again and must be the same. Exit code 0: the same hash, in this process and on this machine;
+    1: the first difference is named.
+    """
+    with errors_as_exit_codes():
+        import json
+
+        from cli import render
+        from sage import replay as replays
+
+        recording = replays.read_recording(run)
+        with render.LiveProgress() as progress:
+            found = replays.replay(recording, progress, catalog)
+        for note in found.notes:
+            typer.echo(f"sage: note: {note}", err=True)
+        report = replays.as_report(found)
+        if as_json:
+            typer.echo(json.dumps(report, indent=2))
+        else:
+            render.replay_summary(report, run)
+        if not found.same:
+            raise typer.Exit(int(ExitCode.CHECK_FAILED))
