@@ -208,7 +208,7 @@ def test_the_run_directory_is_complete_and_readable(short_run: BacktestRun, tmp_
     directory = tmp_path / "run"
     figures = rundir.write(short_run, directory)
     names = {path.name for path in directory.iterdir()}
-    frames = {"signals", "orders", "fills", "positions", "equity", "timing"}
+    frames = {"signals", "rejections", "orders", "fills", "positions", "equity", "timing"}
     assert names == {f"{name}.parquet" for name in frames} | {
         "manifest.json", "summary.json", "run.jsonl", "report.html",
     }  # fmt: skip
