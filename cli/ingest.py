@@ -16,6 +16,9 @@ def ingest(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Files, or directories of them.")],
     catalog: Annotated[Path, typer.Option(help="Catalog directory; made if it is not there.")],
     instrument: Annotated[str, typer.Option(help="SYMBOL.VENUE, such as BTCUSDT.BINANCE.")],
+    ask: Annotated[
+        list[Path] | None, typer.Option(help="The ask side's file; SOURCE is then the bid's. Again for more.")
+    ] = None,
     bar: Annotated[str | None, typer.Option(help="Bar size, such as 30m; told from the data by default.")] = None,
     layout: Annotated[
         str | None, typer.Option(help="binance-kline, freqtrade-feather or ohlcv; else detected.")
@@ -49,6 +52,7 @@ def ingest(
             sources=sources,
             catalog=catalog,
             instrument=instrument,
+            ask=ask or (),
             bar=bar,
             read=ReadOptions(
                 layout=layout,

@@ -27,10 +27,12 @@ from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
 from data.bars import Bars, BarSize, iso
 from data.errors import CatalogError, DataError
+from data.spreads import HourlySpreads
 
 JOURNAL = "sage-journal.json"
 LOCK = ".sage-lock"
 STAGING_PREFIX = ".sage-staging-"
+SPREADS_DIR = "spreads"
 _CHUNK = 20_000
 
 
@@ -203,6 +205,32 @@ class BarCatalog:
                 f"{self.root}: writing failed ({error.strerror or error}); nothing was changed"
             ) from error
         return Written(Outcome.REPLACED if len(before) else Outcome.ADDED, len(before))
+
+    def spreads(self, instrument: Instrument, size: BarSize) -> HourlySpreads | None:
+        """The spreads measured where both sides were ingested, or None. Raises CatalogError for a damaged file."""
+        path = self._spreads_path(instrument, size)
+        try:
+            return HourlySpreads.parse(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError) as error:
+            raise CatalogError(
+                f"{path}: damaged ({error}); remove it, and ingest bid and ask again with --ask"
+            ) from error
+
+    def write_spreads(self, spreads: HourlySpreads, instrument: Instrument, size: BarSize) -> None:
+        """Keep spreads, in the place of those from their first hour to their last. Raises CatalogError."""
+        path = self._spreads_path(instrument, size)
+        try:
+            with self._locked():
+                before = self.spreads(instrument, size)
+                path.parent.mkdir(exist_ok=True)
+                _write_durably(path, (spreads if before is None else before.updated(spreads)).as_csv())
+        except OSError as error:
+            raise CatalogError(f"{path}: writing failed ({error.strerror or error})") from error
+
+    def _spreads_path(self, instrument: Instrument, size: BarSize) -> Path:
+        return self.root / SPREADS_DIR / f"{instrument.id}-{size}.csv"
 
     def _directory(self, instrument: Instrument, size: BarSize) -> Path:
         return self.root / "data" / "bar" / str(bar_type(instrument, size))

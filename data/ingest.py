@@ -30,6 +30,8 @@ from data.instruments import (
 )
 from data.quality import QualityReport
 from data.sources import RawBars, ReadOptions, read_source
+from data.spreads import HourlySpreads
+from data.two_sided import Side, middle
 
 BAR_FILE_SUFFIXES = (".feather", ".csv", ".csv.gz", ".txt", ".tsv", ".zip", ".parquet")
 REPORTS_DIR = "ingest-reports"
@@ -40,11 +42,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class IngestRequest:
-    """What to ingest, as what, and where to."""
+    """What to ingest, as what, and where to. Where ``ask`` names files, ``sources`` are the bid side."""
 
     sources: Sequence[Path]
     catalog: Path
     instrument: str
+    ask: Sequence[Path] = ()
     bar: str | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
     kind: Kind | None = None
@@ -55,7 +58,10 @@ class IngestRequest:
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What an ingest did. ``report_path`` and ``rejected_path`` are where the details lie."""
+    """What an ingest did. ``report_path`` and ``rejected_path`` are where the details lie.
+
+    ``spreads`` are those of this ingest, where both sides were given.
+    """
 
     instrument: str
     bar: str
@@ -70,6 +76,7 @@ class IngestResult:
     quality: QualityReport
     report_path: Path
     rejected_path: Path | None
+    spreads: HourlySpreads | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -86,6 +93,7 @@ class IngestResult:
             "size_precision": self.size_precision,
             "report": str(self.report_path),
             "rejected_file": str(self.rejected_path) if self.rejected_path else None,
+            "half_spread_bps_by_hour": _by_hour(self.spreads),
             **self.quality.as_dict(),
         }
 
@@ -107,11 +115,11 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
     tell = on_progress or _tell_nobody
     instrument_id = parse_instrument_id(request.instrument)
     given_size = BarSize.parse(request.bar) if request.bar is not None else None
-    files = find_files(request.sources)
+    files = find_files([*request.sources, *request.ask])
     raws = _read_all(files, request.read, tell)
     size = quality.infer_bar_size(raws, given_size)
     tell("checking", 0, 1)
-    bars, report, rejected = quality.check(raws, size)
+    bars, spreads, report, rejected = _checked(raws, size, len(find_files(request.ask)))
     tell("checking", 1, 1)
     report.notes.extend(dict.fromkeys(note for raw in raws for note in raw.notes))
     if len(bars) == 0:
@@ -138,6 +146,8 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         tell("writing", bars_done, len(bars))
 
     written = catalog.write(bars, instrument, size, wrote)
+    if spreads is not None:
+        catalog.write_spreads(spreads, instrument, size)
     result = IngestResult(
         instrument=str(instrument_id),
         bar=str(size),
@@ -152,6 +162,7 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         quality=report,
         report_path=report_path,
         rejected_path=rejected_path,
+        spreads=spreads,
     )
     provenance = {"sources": {str(path): _file_sha256(path) for path in files}, "bars_sha256": bars.sha256()}
     if result.outcome is not Outcome.UNCHANGED or not _tells(report_path, report.as_dict() | provenance):
@@ -166,6 +177,24 @@ def _read_all(files: list[Path], options: ReadOptions, tell: Progress) -> list[R
         raws.append(read_source(path, options))
     tell("reading", len(files), len(files))
     return raws
+
+
+def _checked(
+    raws: list[RawBars], size: BarSize, asks: int
+) -> tuple[Bars, HourlySpreads | None, QualityReport, pd.DataFrame]:
+    """Bars out of the files, of which the last ``asks`` are the ask side; spreads where there are both."""
+    if not asks:
+        bars, report, rejected = quality.check(raws, size)
+        return bars, None, report, rejected
+    bid, ask = (Side(side[0].path, *quality.check(side, size)) for side in (raws[:-asks], raws[-asks:]))
+    return middle(bid, ask, size)
+
+
+def _by_hour(spreads: HourlySpreads | None) -> list[float | None] | None:
+    """Mean half-spread of each hour of the day, UTC, for JSON; None where nothing is known."""
+    if spreads is None:
+        return None
+    return [round(float(value), 4) if np.isfinite(value) else None for value in spreads.by_hour_of_day()]
 
 
 def _instrument_for(

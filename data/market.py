@@ -19,6 +19,7 @@ from data.bars import Bars, BarSize, iso
 from data.catalog import BarCatalog, bar_type, from_nautilus, rounded, to_nautilus
 from data.errors import CatalogError, OptionError
 from data.instruments import Kind, Precision, kind_of, make_instrument, parse_instrument_id
+from data.spreads import HourlySpreads
 from data.synthetic import SyntheticConfig, simulate
 
 
@@ -34,7 +35,8 @@ class Labels:
 class Market:
     """Bars of one instrument, as arrays and as NT objects.
 
-    ``description`` names the source for people; ``labels`` are the true regimes where they are known.
+    ``description`` names the source for people; ``labels`` are the true regimes where they are known, ``spreads`` what
+    was measured where bid and ask are.
     """
 
     description: str
@@ -44,6 +46,7 @@ class Market:
     bars: Bars
     nautilus_bars: list[Bar]
     labels: Labels | None = None
+    spreads: HourlySpreads | None = None
 
     @property
     def bar_type(self) -> BarType:
@@ -115,7 +118,13 @@ def catalog_market(
         where = iso(int(bars.ts_close_ns[1:][np.diff(bars.ts_close_ns) <= 0][0]))
         raise CatalogError(f"{root}: bars of {instrument_id} overlap at {where}; ingest them again")
     return Market(
-        f"{instrument_id} {size} from {root.name}", instrument, kind_of(instrument), size, bars, nautilus_bars
+        description=f"{instrument_id} {size} from {root.name}",
+        instrument=instrument,
+        kind=kind_of(instrument),
+        size=size,
+        bars=bars,
+        nautilus_bars=nautilus_bars,
+        spreads=catalog.spreads(instrument, size),
     )
 
 
