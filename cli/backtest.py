@@ -50,7 +50,19 @@ def backtest(
     ] = None,
     cash: Annotated[float | None, typer.Option(help="Starting cash, in the quote currency.")] = None,
     fee_bps: Annotated[float | None, typer.Option(help="Fee per trade, basis points.")] = None,
-    spread_bps: Annotated[float | None, typer.Option(help="Full bid-ask spread, basis points.")] = None,
+    spread_bps: Annotated[
+        float | None, typer.Option(help="Full bid-ask spread, basis points. Default: as measured at ingest, else 2.")
+    ] = None,
+    slippage_bps: Annotated[float | None, typer.Option(help="Slippage per trade, basis points.")] = None,
+    funding_bps: Annotated[
+        float | None, typer.Option(help="Funding of perpetuals per 8 hours, basis points; longs pay it to shorts.")
+    ] = None,
+    borrow_bps: Annotated[
+        float | None, typer.Option(help="Borrowing for short shares and coins, basis points a year.")
+    ] = None,
+    participation: Annotated[
+        float | None, typer.Option(help="Largest share of a bar's volume for an order; 0: no limit. Default: 0.01.")
+    ] = None,
     latency_ms: Annotated[float | None, typer.Option(help="From order to venue; 0 fills at the same close.")] = None,
     strategy: Annotated[str | None, typer.Option(help="A NautilusTrader strategy of your own, MODULE:CLASS.")] = None,
     param: Annotated[
@@ -90,7 +102,16 @@ def backtest(
             serving=_serving_options(settings, engine),
             regime=_regime_options(settings, deadline_ms, hang_limit_s, level),
             sizing=with_values(settings.sizing, allow_short=allow_short),
-            costs=with_values(settings.costs, fee_bps=fee_bps, spread_bps=spread_bps, latency_ms=latency_ms),
+            costs=with_values(
+                settings.costs,
+                fee_bps=fee_bps,
+                spread_bps=spread_bps,
+                slippage_bps=slippage_bps,
+                funding_bps_8h=funding_bps,
+                borrow_bps_year=borrow_bps,
+                participation=participation,
+                latency_ms=latency_ms,
+            ),
             own=_own_options(settings, strategy, param),
             cash=cash,
             seed=seed,

@@ -142,6 +142,7 @@ def _percent(value: float | None) -> str:
 def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     """The figures of a run, and where the rest is."""
     from sage.results import forecasts_from
+    from sage.tearsheet import interval_told, volume_told
 
     coverage, latency, accuracy = figures["coverage"], figures["latency_ms"], figures["regime_accuracy"]
     sharpe = figures["sharpe"]
@@ -154,10 +155,16 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
             "total return",
             f"{_percent(figures['total_return'])}  (buy and hold {_percent(figures['buy_and_hold_return'])})",
         ),
-        ("Sharpe", "–" if sharpe is None else f"{sharpe:.2f}  ({figures['sharpe_basis']})"),
+        (
+            "Sharpe",
+            "–"
+            if sharpe is None
+            else f"{sharpe:.2f}  ({interval_told(figures['sharpe_interval'])}; {figures['sharpe_basis']})",
+        ),
         ("max drawdown", _percent(figures["max_drawdown"])),
         ("orders, fills", f"{figures['orders']:,} / {figures['fills']:,}  ({figures['rejected_orders']} rejected)"),
-        ("costs paid", f"{figures['costs_paid']:,.2f}  (turnover {figures['turnover']:.1f} x equity)"),
+        *_cost_rows(figures),
+        ("order size", volume_told(figures)),
         ("coverage", f"{_percent(coverage['realised'])} of {_percent(coverage['nominal'])} nominal"),
     ]
     if accuracy is not None:
@@ -210,6 +217,20 @@ def difference_line(difference: dict[str, Any]) -> str:
     where = f"{difference['table']}, row {difference['row']:,}, {difference['time']}"
     first, second = ("nothing" if value is None else value for value in (difference["first"], difference["second"]))
     return f"{where}: {difference['column'] or 'row'} was {first}, and is {second}"
+
+
+def _cost_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was paid for what, what has no model, and what other costs would have left."""
+    paid = (f"{name} {line['paid']:,.2f}" for name, line in figures["costs"].items() if line["paid"] is not None)
+    turnover = f"turnover {figures['turnover']:.1f} x equity, {figures['turnover_per_year']:.1f} x a year"
+    multiples = figures["at_cost_multiples"].items()
+    return [
+        ("costs paid", f"{figures['costs_paid']:,.2f}  ({', '.join(paid)}; {turnover})"),
+        ("not modelled", ", ".join(figures["not_modelled"])),
+        ("return at costs", ", ".join(f"{name} x: {_percent(at['total_return'])}" for name, at in multiples)
+                            + "  (the same trades)"),
+        ("break-even cost", figures["break_even"]),
+    ]  # fmt: skip
 
 
 def latency_summary(report: dict[str, Any], picture: Path | None) -> None:
@@ -304,6 +325,11 @@ def ingest_summary(result: IngestResult) -> None:
     rows += [("", f"{gap['missing_bars']:,} bars after {gap['after']}") for gap in _gap_rows(longest)]
     if len(quality.gaps) > GAPS_SHOWN:
         rows.append(("", f"... and {len(quality.gaps) - GAPS_SHOWN:,} shorter ones, in the report"))
+    if result.spreads is not None:
+        known = [value for value in result.spreads.by_hour_of_day() if math.isfinite(value)]
+        rows.append(
+            ("half-spread", f"{min(known):.2f} to {max(known):.2f} bps by hour of the day (UTC), in the report")
+        )
     rows += [("note", note) for note in quality.notes]
     rows.append(("report", str(result.report_path)))
     console = result_console()

@@ -38,8 +38,9 @@ from regime.serving.client import ModelClient
 from regime.signal import BarRejected, Level, Signal
 from sage.bookkeeper import Bookkeeper, BookkeeperConfig
 from sage.config import BacktestConfig, validate
-from sage.costs import FeeAndSpread
+from sage.costs import CostRates, TradeCosts
 from sage.ledger import BookEntry, Ledger
+from sage.liquidity import VolumeLimit, volume_is_real
 from sage.model import RunModel, runs_online
 from sage.plugins import Plugin, build_strategy, load_strategy
 from sage.progress import Progress, Silent
@@ -95,6 +96,7 @@ class BacktestRun:
     orders: list[OrderRecord] = field(default_factory=list)
     sent_orders: list[SentOrder] = field(default_factory=list)
     refused_orders: list[tuple[int, str, str]] = field(default_factory=list)
+    volume_limit: VolumeLimit = field(default_factory=lambda: VolumeLimit(0.0))
     ignored_signals: dict[str, int] = field(default_factory=dict)
     forecast_failures: dict[str, int] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=lambda: Ledger(0.0))
@@ -109,6 +111,12 @@ class BacktestRun:
     stopped: UserCodeRaised | None = None
     allow_short: bool = False
     nautilus_equity: float = 0.0
+
+    @property
+    def cost_rates(self) -> CostRates:
+        """What trading and holding cost in this run; a strategy of the user's own may go short wherever it likes."""
+        allow_short = self.allow_short or self.config.own.strategy is not None
+        return CostRates.of(self.config.costs, self.market, allow_short=allow_short)
 
     @property
     def forecasts_made(self) -> str:
@@ -199,8 +207,9 @@ def run_backtest(
             market = market or load_market(config)
             show.advance(1)
         config = dataclasses.replace(config, regime=_for_market(config.regime, market))
-        run = BacktestRun(config, market, None, "", "", ledger=Ledger(config.cash), seconds=seconds)
+        run = BacktestRun(config, market, None, "", "", seconds=seconds)
         run.allow_short = market.kind.can_short if config.sizing.allow_short is None else config.sizing.allow_short
+        run.ledger = Ledger(config.cash, run.cost_rates.carry)
         if isinstance(model, RunModel):
             try:
                 _prepare(model, run, show, timed)
@@ -315,7 +324,7 @@ def _trade(
     if rig is not None and isinstance(detector, Detector) and isinstance(strategy, SageStrategy):
         rig.built(Parts(detector, client, strategy, run.ledger))
     show.stage("trading", len(market.bars))
-    engine = _engine(config, market)
+    engine = _engine(run)
     try:
         engine.add_data(market.nautilus_bars)
         engine.add_actor(actor)
@@ -328,7 +337,8 @@ def _trade(
         if isinstance(detector, Detector):
             run.breaker_opened = detector.state.breaker.times_opened
         run.book = books.book
-        run.nautilus_equity = _nautilus_equity(engine, market)
+        # NT knows nothing of what holding costs.
+        run.nautilus_equity = _nautilus_equity(engine, market) - run.ledger.carried
         run.refused_orders = books.refused_orders
         if isinstance(strategy, SageStrategy):
             run.sent_orders = strategy.sent_orders
@@ -357,7 +367,9 @@ def _strategy(run: BacktestRun, rig: Rig, own: Plugin | None) -> tuple[Strategy,
         strategy = build_strategy(own, market, config.own.params)
         return strategy, Bookkeeper(BookkeeperConfig(bar_type=market.bar_type), run.ledger)
     policy = rig.policy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
-    ours = SageStrategy(SageStrategyConfig(bar_type=market.bar_type), config.sizing, policy, run.ledger)
+    strategy_config = SageStrategyConfig(bar_type=market.bar_type)
+    run.volume_limit = VolumeLimit(config.costs.participation if volume_is_real(market.kind) else 0.0)
+    ours = SageStrategy(strategy_config, config.sizing, policy, run.ledger, run.volume_limit)
     return ours, ours
 
 
@@ -413,7 +425,8 @@ def _recorder(
     return record
 
 
-def _engine(config: BacktestConfig, market: Market) -> BacktestEngine:
+def _engine(run: BacktestRun) -> BacktestEngine:
+    config, market = run.config, run.market
     # NT's logger writes to stdout, which belongs to the result.
     engine = BacktestEngine(
         BacktestEngineConfig(
@@ -429,7 +442,7 @@ def _engine(config: BacktestConfig, market: Market) -> BacktestEngine:
         account_type=AccountType.MARGIN,
         base_currency=currency,
         starting_balances=[Money(config.cash, currency)],
-        fee_model=FeeAndSpread(config.costs),
+        fee_model=TradeCosts(run.cost_rates, engine.kernel.clock.timestamp_ns),
         latency_model=LatencyModel(round(config.costs.latency_ms * 1e6)) if config.costs.latency_ms else None,
     )
     engine.add_instrument(market.instrument)

@@ -42,10 +42,21 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class CostConfig:
-    """What trading costs: fee per trade and the full spread, both in basis points; time from order to venue."""
+    """What trading costs, and how much of it a bar bears; None is a cost that is not modelled.
+
+    ``fee_bps`` and ``slippage_bps`` are per trade. ``spread_bps`` is the full spread; None takes what was measured when
+    bid and ask were ingested, else 2 bps. ``funding_bps_8h`` is what long positions in a perpetual pay to short ones
+    in 8 hours, ``borrow_bps_year`` what a short position in shares or coins pays of its value in a year. An order
+    takes ``participation`` of a bar's volume at most, where that is known; 0 sets no limit. ``latency_ms`` is the
+    time from order to venue.
+    """
 
     fee_bps: float = 5.0
-    spread_bps: float = 2.0
+    spread_bps: float | None = None
+    slippage_bps: float | None = None
+    funding_bps_8h: float | None = None
+    borrow_bps_year: float | None = None
+    participation: float = 0.01
     latency_ms: float = 50.0
 
 
@@ -134,9 +145,13 @@ def validate(config: BacktestConfig) -> None:
         (0 < config.cash <= CASH_MAX, f"cash must be positive, and at most {CASH_MAX:g}"),
         (config.seed >= 0, "seed must not be negative"),
         (costs.latency_ms <= LATENCY_MS_MAX, "latency_ms must be at most 30 days"),
-        (min(costs.fee_bps, costs.spread_bps, costs.latency_ms) >= 0,
-         "fee_bps, spread_bps and latency_ms must not be negative"),
-        (max(costs.fee_bps, costs.spread_bps) < 10_000, "fee_bps and spread_bps must be below 10000"),
+        (min(costs.fee_bps, costs.spread_bps or 0.0, costs.slippage_bps or 0.0, costs.latency_ms) >= 0,
+         "fee_bps, spread_bps, slippage_bps and latency_ms must not be negative"),
+        (max(costs.fee_bps, costs.spread_bps or 0.0, costs.slippage_bps or 0.0) < 10_000,
+         "fee_bps, spread_bps and slippage_bps must be below 10000"),
+        (abs(costs.funding_bps_8h or 0.0) < 1_000, "funding_bps_8h must lie between -1000 and 1000"),
+        (0 <= (costs.borrow_bps_year or 0.0) < 100_000, "borrow_bps_year must lie between 0 and 100000"),
+        (0 <= costs.participation <= 1, "participation must lie between 0 and 1"),
         (regime.deadline_ms == 0 or regime.deadline_ms > regime.reserve_ms,
          f"deadline_ms must exceed the reserve of {regime.reserve_ms:g} ms, or be 0 for none"),
         (regime.hang_limit_s > 0, "hang_limit_s must be positive"),

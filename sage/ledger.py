@@ -28,18 +28,53 @@ class BookEntry:
     exposure: float
 
 
-class Ledger:
-    """Cash, position and costs paid so far."""
+@dataclass(frozen=True)
+class CarryRates:
+    """What holding costs, per second: ``funding`` of a position's signed value, ``borrowing`` of a short one's."""
 
-    def __init__(self, cash: float) -> None:
+    funding: float = 0.0
+    borrowing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What was paid for holding a position up to this time since the last one; negative where it was received."""
+
+    ts_ns: int
+    funding: float
+    borrowing: float
+
+    @property
+    def paid(self) -> float:
+        """Both together."""
+        return self.funding + self.borrowing
+
+
+class Ledger:
+    """Cash, position and costs paid so far.
+
+    Parameters
+    ----------
+    cash
+        To begin with.
+    rates
+        What holding a position costs; nothing by default.
+    """
+
+    def __init__(self, cash: float, rates: CarryRates | None = None) -> None:
         self.cash = cash
         self.position = 0.0
         self.costs = 0.0
+        self.carried = 0.0
         self.traded_notional = 0.0
         self.fills: list[Fill] = []
+        self.carries: list[Carry] = []
+        self._rates = rates or CarryRates()
+        self._accrued_ns = 0
 
     def book(self, fill: Fill) -> None:
         """Enter a fill."""
+        self.accrue(fill.ts_ns, fill.price)
         notional = fill.quantity * fill.price
         self.cash -= fill.side * notional + fill.commission
         # Sizes have at most nine decimals; rounding keeps a closed position from leaving dust.
@@ -47,6 +82,23 @@ class Ledger:
         self.costs += fill.commission
         self.traded_notional += notional
         self.fills.append(fill)
+
+    def accrue(self, ts_ns: int, price: float) -> None:
+        """Pay for holding the position since the last time, closed hours and outages included, at this price."""
+        seconds = (ts_ns - self._accrued_ns) / 1e9
+        if seconds <= 0:
+            return
+        self._accrued_ns = ts_ns
+        value = self.position * price
+        carry = Carry(
+            ts_ns,
+            funding=value * self._rates.funding * seconds,
+            borrowing=max(-value, 0.0) * self._rates.borrowing * seconds,
+        )
+        if carry.funding or carry.borrowing:
+            self.cash -= carry.paid
+            self.carried += carry.paid
+            self.carries.append(carry)
 
     def equity(self, price: float) -> float:
         """Cash and position at this price."""
@@ -58,5 +110,6 @@ class Ledger:
         return self.position * price / equity if equity > 0 else 0.0
 
     def entry(self, ts_ns: int, price: float) -> BookEntry:
-        """The books at this time and price."""
+        """The books at this time and price, with what holding has cost so far."""
+        self.accrue(ts_ns, price)
         return BookEntry(ts_ns, price, self.equity(price), self.position, self.exposure(price))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from data.bars import iso
 from regime.signal import Level, Signal
 from sage.backtest import BacktestRun, OrderRecord
+from sage.earnings import buy_and_hold, earnings
 from sage.ledger import Fill
 
 FloatArray = NDArray[np.float64]
@@ -53,7 +54,7 @@ class Tables:
 def tables(run: BacktestRun) -> Tables:
     """Lay out a run as tables; times are nanoseconds since the epoch, UTC."""
     equity = _equity(run)
-    equity["buy_and_hold"] = _buy_and_hold(run, equity["close"].to_numpy())
+    equity["buy_and_hold"] = buy_and_hold(run, equity["ts_ns"].to_numpy(), equity["close"].to_numpy())
     peak = np.maximum.accumulate(np.concatenate([[run.config.cash], equity["equity"].to_numpy()]))[1:]
     equity["drawdown"] = equity["equity"] / peak - 1.0
     return Tables(
@@ -104,8 +105,14 @@ def _equity(run: BacktestRun) -> pd.DataFrame:
         total: FloatArray = np.concatenate([[0.0], np.cumsum(amounts)])[count]
         return total
 
+    carries = run.ledger.carries
+    accrued = np.searchsorted(np.array([carry.ts_ns for carry in carries], dtype=np.int64), stamps, side="right")
+    funding, borrowing = (
+        np.concatenate([[0.0], np.cumsum([getattr(carry, name) for carry in carries])])[accrued]
+        for name in ("funding", "borrowing")
+    )
     position = np.round(so_far(signed), 12)
-    worth = run.config.cash - so_far(paid) + position * close
+    worth = run.config.cash - so_far(paid) - funding - borrowing + position * close
     return pd.DataFrame(
         {
             "ts_ns": stamps,
@@ -114,6 +121,8 @@ def _equity(run: BacktestRun) -> pd.DataFrame:
             "position": position,
             "exposure": np.divide(position * close, worth, out=np.zeros_like(worth), where=worth > 0),
             "costs": so_far(np.array([fill.commission for fill in fills])),
+            "funding": funding,
+            "borrowing": borrowing,
         }
     )
 
@@ -169,15 +178,6 @@ def _average_price(fills: list[Fill]) -> float:
     return sum(fill.quantity * fill.price for fill in fills) / quantity if quantity else math.nan
 
 
-def _buy_and_hold(run: BacktestRun, closes: FloatArray) -> FloatArray:
-    """Everything into the instrument at the first close, costs included, and never touched again."""
-    if len(closes) == 0:
-        return closes
-    rate = (run.config.costs.fee_bps + run.config.costs.spread_bps / 2) / 10_000
-    held: FloatArray = run.config.cash * (1.0 - rate) * closes / closes[0]
-    return held
-
-
 def determinism_hash(tabled: Tables) -> str:
     """Sha256 over the columns of signals, orders, fills and positions; floats by their exact bits."""
     return hash_of({name: getattr(tabled, name) for name in HASHED})
@@ -205,14 +205,8 @@ def hash_of(frames: Mapping[str, pd.DataFrame]) -> str:
 
 def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
     """The headline figures; see README for what each means."""
-    equity = tabled.equity["equity"].to_numpy()
-    final = float(equity[-1]) if len(equity) else run.config.cash
     levels = Counter(signal.level.name for signal in run.signals)
-    sharpe, days = sharpe_ratio(run, tabled.equity)
-    hold = tabled.equity["buy_and_hold"].to_numpy()
-    mean_equity = float(np.mean(equity)) if len(equity) else run.config.cash
     regimes = Counter(f"{signal.direction}-{signal.volatility_state}" for signal in run.signals)
-    fee_share = run.config.costs.fee_bps / max(run.config.costs.fee_bps + run.config.costs.spread_bps / 2, 1e-12)
     return {
         "instrument": str(run.market.instrument.id),
         "bar": str(run.market.size),
@@ -229,18 +223,9 @@ def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
         "ignored_signals": sum(run.ignored_signals.values()),
         "fills": len(run.ledger.fills),
         "round_trips": int(tabled.positions["closed"].sum()) if len(tabled.positions) else 0,
-        "final_equity": final,
         "nautilus_equity": run.nautilus_equity,
-        "total_return": final / run.config.cash - 1.0,
-        "buy_and_hold_return": float(hold[-1]) / run.config.cash - 1.0 if len(hold) else 0.0,
-        "sharpe": sharpe,
-        "sharpe_basis": f"daily equity, {days} days a year",
-        "max_drawdown": float(tabled.equity["drawdown"].min()) if len(equity) else 0.0,
-        "turnover": run.ledger.traded_notional / mean_equity if mean_equity else 0.0,
-        "costs_paid": run.ledger.costs,
-        "fees_paid": run.ledger.costs * fee_share,
-        "spread_paid": run.ledger.costs * (1.0 - fee_share),
-        "average_exposure": float(tabled.equity["exposure"].abs().mean()) if len(equity) else 0.0,
+        **earnings(run, tabled.equity),
+        "average_exposure": float(tabled.equity["exposure"].abs().mean()) if len(tabled.equity) else 0.0,
         "coverage": coverage(run, tabled.signals),
         "regime_accuracy": regime_accuracy(run),
         "latency_ms": latency(tabled.timing),
@@ -268,25 +253,6 @@ def _partial(run: BacktestRun) -> dict[str, object] | None:
     if run.stopped is None:
         return None
     return {"bars_seen": len(run.timings), "last_bar": iso(run.answer_stamps[-1]), "why": str(run.stopped)}
-
-
-def sharpe_ratio(run: BacktestRun, equity: pd.DataFrame) -> tuple[float | None, int]:
-    """Annualised Sharpe ratio of daily returns without a risk-free rate, and the days per year used.
-
-    None where there are fewer than two days, or equity never moves.
-    """
-    days_per_year = run.market.kind.trading_days_per_year
-    if len(equity) == 0:
-        return None, days_per_year
-    # A bar that closes at midnight belongs to the day it ends.
-    day = (equity["ts_ns"].to_numpy() - 1) // (86_400 * 1_000_000_000)
-    last = np.flatnonzero(np.diff(day, append=day[-1] + 1))
-    daily = np.concatenate([[run.config.cash], equity["equity"].to_numpy()[last]])
-    returns = np.diff(daily) / daily[:-1]
-    deviation = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
-    if not deviation > 0:
-        return None, days_per_year
-    return float(returns.mean()) / deviation * math.sqrt(days_per_year), days_per_year
 
 
 def coverage(run: BacktestRun, signals: pd.DataFrame) -> dict[str, float | int | None]:

@@ -22,6 +22,7 @@ from regime import nt_signal
 from regime.signal import Level, Signal
 from sage.bookkeeper import fill_of
 from sage.ledger import BookEntry, Ledger
+from sage.liquidity import VolumeLimit
 from sage.models.forecast import forecast_conviction
 from sage.sizing import ExposurePolicy, Move, SizingConfig, Target, problem_with
 
@@ -62,10 +63,17 @@ class SageStrategy(Strategy):
         Decides exposures.
     ledger
         Keeps the books; the caller reads them after the run.
+    volume_limit
+        What a bar's volume bears; no limit by default.
     """
 
     def __init__(
-        self, config: SageStrategyConfig, sizing: SizingConfig, policy: ExposurePolicy, ledger: Ledger
+        self,
+        config: SageStrategyConfig,
+        sizing: SizingConfig,
+        policy: ExposurePolicy,
+        ledger: Ledger,
+        volume_limit: VolumeLimit | None = None,
     ) -> None:
         super().__init__(config)
         self.book: list[BookEntry] = []
@@ -76,6 +84,7 @@ class SageStrategy(Strategy):
         self._sizing = sizing
         self._policy = policy
         self._ledger = ledger
+        self._volume_limit = volume_limit or VolumeLimit(0.0)
         self._instrument: Instrument | None = None
         self._last_level = Level.EMERGENCY
 
@@ -120,22 +129,20 @@ class SageStrategy(Strategy):
         self.refused_orders.append((event.ts_event, event.client_order_id.value, str(event.reason)))
 
     def _act(self, signal: Signal, bar: Bar) -> None:
-        price = bar.close.as_double()
-        ledger = self._ledger
-        exposure = ledger.exposure(price)
-        entry = ledger.entry(bar.ts_event, price)
+        entry = self._ledger.entry(bar.ts_event, bar.close.as_double())
         self.book.append(entry)
         if signal.level > self._last_level:
             self._cancel_entries()
         self._last_level = signal.level
+        bearable = self._volume_limit.at(bar.volume.as_double())
         conviction = forecast_conviction(signal, self._sizing.conviction_gain)
-        target = self._policy.decide(signal, conviction, exposure)
+        target = self._policy.decide(signal, conviction, entry.exposure)
         if target.move is Move.NONE or self._has_working_orders():
             return
-        self._trade(target, signal.level, entry)
+        self._trade(target, signal.level, entry, bearable)
 
-    def _trade(self, target: Target, level: Level, entry: BookEntry) -> None:
-        """Send what leads from the present position to the target exposure."""
+    def _trade(self, target: Target, level: Level, entry: BookEntry, bearable: float | None) -> None:
+        """Send what leads from the present position to the target exposure, as far as the bar's volume bears it."""
         instrument = self._instrument
         assert instrument is not None
         if entry.equity <= 0:
@@ -150,7 +157,7 @@ class SageStrategy(Strategy):
         if held * wanted < 0:
             # Through zero in two orders: NT loses the closed position of a single double-sized one.
             steps = [-held, wanted]
-        for quantity in steps:
+        for quantity in self._bearable(steps, bearable, step, entry.close):
             before, held = held, held + quantity
             reduce_only = abs(held) < abs(before)
             self._send(quantity, reduce_only=reduce_only)
@@ -158,6 +165,22 @@ class SageStrategy(Strategy):
             self.sent_orders.append(
                 SentOrder(entry.ts_ns, level, target.move, target.cap, float(quantity), reduce_only, *exposures)
             )
+
+    def _bearable(self, steps: list[Decimal], bearable: float | None, step: Decimal, price: float) -> list[Decimal]:
+        """The orders, one after the other, as far as ``bearable`` goes; what is left over is counted."""
+        if bearable is None:
+            return steps
+        left = (Decimal(str(bearable)) / step).to_integral_value(ROUND_DOWN) * step
+        sent = []
+        for quantity in steps:
+            part = min(abs(quantity), left).copy_sign(quantity)
+            left -= abs(part)
+            if part:
+                sent.append(part)
+        cut = sum(map(abs, steps)) - sum(map(abs, sent))
+        if cut:
+            self._volume_limit.cut(float(cut) * price)
+        return sent
 
     def _send(self, quantity: Decimal, *, reduce_only: bool) -> None:
         instrument = self._instrument

@@ -64,6 +64,9 @@ def render(run: BacktestRun, tabled: Tables, figures: dict[str, Any], manifest: 
         charts=[(title, note, chart.to_json()) for title, note, chart in charts],
         levels=[(level, figures["levels"][level.name], _LEVEL_COLOURS[level]) for level in Level],
         fill_line=fill_line(run.config.costs.latency_ms, run.market.size.seconds),
+        cost_rows=_cost_rows(figures),
+        multiple_rows=_multiple_rows(figures),
+        volume_line=volume_told(figures),
         percent=_percent,
     )
 
@@ -82,13 +85,53 @@ def fill_line(latency_ms: float, bar_seconds: int) -> str:
     )
 
 
+def interval_told(interval: dict[str, Any] | None) -> str:
+    """A bootstrap interval for people."""
+    if interval is None:
+        return "too few days for an interval"
+    return f"{interval['confidence']:.0%} interval {interval['low']:.2f} to {interval['high']:.2f}"
+
+
+def volume_told(figures: dict[str, Any]) -> str:
+    """The limit by volume and what it cut, for people."""
+    if figures["participation"] is None:
+        return "no limit by volume: none is set, the volume is not what was traded, or the orders are a strategy's of your own"
+    cut = f"{figures['orders_cut']:,} decisions cut, by {figures['value_cut']:,.0f} in all"
+    return f"at most {figures['participation']:.2%} of a bar's volume, where it is known; {cut}"
+
+
+def _cost_rows(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Kind of cost, how it is charged, what was paid."""
+    return [
+        (name, line["told"], "–" if line["paid"] is None else f"{line['paid']:,.2f}")
+        for name, line in figures["costs"].items()
+    ]
+
+
+def _multiple_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return, Sharpe and drawdown of the same trades at each multiple of their costs."""
+    return [
+        (
+            f"{multiple} ×",
+            _percent(at["total_return"]),
+            "–" if at["sharpe"] is None else f"{at['sharpe']:.2f}",
+            _percent(at["max_drawdown"]),
+        )
+        for multiple, at in figures["at_cost_multiples"].items()
+    ]
+
+
 def _cards(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
     latency = figures["latency_ms"]
     sharpe = figures["sharpe"]
     accuracy = figures["regime_accuracy"]
     cards = [
         ("Total return", _percent(figures["total_return"]), f"buy and hold {_percent(figures['buy_and_hold_return'])}"),
-        ("Sharpe", "–" if sharpe is None else f"{sharpe:.2f}", figures["sharpe_basis"]),
+        (
+            "Sharpe",
+            "–" if sharpe is None else f"{sharpe:.2f}",
+            f"{interval_told(figures['sharpe_interval'])}; {figures['sharpe_basis']}",
+        ),
         (
             "Max drawdown",
             _percent(figures["max_drawdown"]),
@@ -102,10 +145,13 @@ def _cards(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Costs paid",
             f"{figures['costs_paid']:,.0f}",
-            f"fees {figures['fees_paid']:,.0f}, spread {figures['spread_paid']:,.0f}; "
-            f"turnover {figures['turnover']:.1f}×",
+            f"turnover {figures['turnover']:.1f}×, {figures['turnover_per_year']:.1f}× a year",
         ),
-        ("Orders", f"{figures['orders']:,}", f"{figures['rejected_orders']} rejected, {figures['fills']:,} fills"),
+        (
+            "Orders",
+            f"{figures['orders']:,}",
+            f"{figures['rejected_orders']} rejected, {figures['orders_cut']:,} cut, {figures['fills']:,} fills",
+        ),
         (
             "Signals",
             f"{figures['signals']:,}",

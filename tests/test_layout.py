@@ -22,7 +22,9 @@ ALLOWED = {
 
 NAUTILUS_IN_REGIME = {"actor.py", "nt_signal.py"}
 TORCH_IN = {f"regime/model/{name}.py" for name in ("pickled", "portable", "scan", "slstm", "stock", "training")}
-NAUTILUS_FREE_IN_SAGE = {"sizing.py", "ledger.py", "models/alpha.py", "models/forecast.py", "config.py"}
+NAUTILUS_FREE_IN_SAGE = {
+    "sizing.py", "ledger.py", "performance.py", "models/alpha.py", "models/forecast.py", "config.py",
+}  # fmt: skip
 
 
 def files_of(room: str) -> list[Path]:

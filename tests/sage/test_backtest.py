@@ -22,6 +22,7 @@ from regime.window import BarInput
 from sage import rundir
 from sage.backtest import BacktestRun, run_backtest
 from sage.config import BacktestConfig
+from sage.costs import UNKNOWN_SPREAD_BPS
 from sage.results import determinism_hash, summary, tables
 from sage.rig import Rig
 from sage.tearsheet import fill_line
@@ -82,7 +83,7 @@ def test_a_slow_line_to_the_venue_fills_later_and_the_report_says_so(latency_ms:
 
 
 def test_fee_and_half_the_spread_are_charged_on_every_fill(short_run: BacktestRun) -> None:
-    rate = (short_run.config.costs.fee_bps + short_run.config.costs.spread_bps / 2) / 10_000
+    rate = (short_run.config.costs.fee_bps + UNKNOWN_SPREAD_BPS / 2) / 10_000
     for fill in short_run.ledger.fills:
         assert fill.commission == pytest.approx(rate * fill.quantity * fill.price, abs=1e-7)
 

@@ -6,16 +6,13 @@ import dataclasses
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sage.backtest import BacktestRun
 from sage.ledger import Fill, Ledger
-from sage.results import balanced_accuracy, coverage, determinism_hash, round_trips, sharpe_ratio, summary, tables
-
-DAY_NS = 86_400 * 1_000_000_000
+from sage.results import balanced_accuracy, coverage, determinism_hash, round_trips, summary, tables
 
 
 @given(
@@ -54,32 +51,6 @@ def test_round_trips_run_from_flat_to_flat() -> None:
     assert trips["average_open"][0] == 11.0
     assert trips["realised_pnl"][0] == pytest.approx(4 * (15 - 11) - 0.4)
     assert math.isnan(trips["average_close"][1])
-
-
-def with_equity(run: BacktestRun, equity: list[float], hours: int = 24) -> pd.DataFrame:
-    stamps = (np.arange(len(equity)) + 1) * hours * 3600 * 1_000_000_000 + 20_000 * DAY_NS
-    return pd.DataFrame({"ts_ns": stamps, "equity": equity})
-
-
-def test_sharpe_is_of_daily_equity_by_the_instruments_calendar(short_run: BacktestRun) -> None:
-    growth = [1.01, 0.99, 1.02, 1.0, 1.005]
-    equity = list(short_run.config.cash * np.cumprod(growth))
-    returns = np.array(growth) - 1.0
-    found, days = sharpe_ratio(short_run, with_equity(short_run, equity))
-    assert days == 365
-    assert found == pytest.approx(returns.mean() / returns.std(ddof=1) * math.sqrt(365))
-
-
-def test_hours_within_a_day_do_not_change_sharpe(short_run: BacktestRun) -> None:
-    daily = [101_000.0, 100_500.0, 102_000.0]
-    hourly = [value for end in daily for value in [end * 0.9] * 23 + [end]]
-    one, _ = sharpe_ratio(short_run, with_equity(short_run, daily))
-    other, _ = sharpe_ratio(short_run, with_equity(short_run, hourly, hours=1))
-    assert one == pytest.approx(other)
-
-
-def test_equity_that_never_moves_has_no_sharpe(short_run: BacktestRun) -> None:
-    assert sharpe_ratio(short_run, with_equity(short_run, [100_000.0] * 5))[0] is None
 
 
 def test_balanced_accuracy_is_the_mean_recall() -> None:
