@@ -317,7 +317,7 @@ def _trade(
     own: Plugin | None,
 ) -> None:
     """Let NT run the actor and the strategy over the bars, and collect what they leave."""
-    config, market = run.config, run.market
+    market = run.market
     strategy, books = _strategy(run, rig or Rig(), own)
     record = _recorder(run, books, show)
     actor = RegimeActor(RegimeActorConfig(bar_type=market.bar_type), detector, record, rig)

@@ -95,7 +95,7 @@ def interval_told(interval: dict[str, Any] | None) -> str:
 def volume_told(figures: dict[str, Any]) -> str:
     """The limit by volume and what it cut, for people."""
     if figures["participation"] is None:
-        return "no limit by volume: none is set, the volume is not what was traded, or the orders are a strategy's of your own"
+        return "not limited by volume: switched off, or it is ticks, or the strategy is your own"
     cut = f"{figures['orders_cut']:,} decisions cut, by {figures['value_cut']:,.0f} in all"
     return f"at most {figures['participation']:.2%} of a bar's volume, where it is known; {cut}"
 
