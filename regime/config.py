@@ -25,9 +25,10 @@ class CalibrationConfig:
 class ClassifierConfig:
     """When a regime begins and ends.
 
-    The trend is a z-score: a direction begins beyond ``enter_trend`` and ends within ``leave_trend``. Volatility
-    states are split where they separate best over the last ``reference_bars``, with a dead band of ``band``
-    times the distance between the states.
+    The trend is a z-score: a direction begins beyond ``enter_trend`` and ends within ``leave_trend``. What the two
+    volatility states are like is learned with a memory of ``reference_bars``; a state ends when the other is more
+    likely by ``band``, in logarithms of the odds relative to their long-run odds. Nothing ends before it has lasted
+    ``least_bars`` bars. The EWMA volatility with ``volatility_decay`` is the yardstick of forecasts and trend.
     """
 
     trend_span_bars: int = 128
@@ -36,7 +37,8 @@ class ClassifierConfig:
     leave_trend: float = 0.2
     volatility_decay: float = 0.94
     reference_bars: int = 2000
-    band: float = 0.15
+    band: float = 0.35
+    least_bars: int = 2
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,11 @@ class Detector:
         return signal
 
     def _take_in(self, bar: BarInput) -> None:
-        """Bring volatility, trend and matured scores up to this bar."""
+        """Bring volatility, its state, trend and matured scores up to this bar."""
         state = self._state
         if state.window.restarted_now:
             state.calibrator.forget_pending()
+            state.classifier.restart()
             return
         newest = float(state.window.returns.view(1)[0])
         # Standardised by the volatility known before this return.
@@ -179,6 +180,7 @@ class Detector:
         if known > 0:
             state.realised_trend = state.trend.update(newest / known)
         state.volatility.update(newest)
+        state.classifier.observe(float(state.window.shown.view(1)[0]))
         state.calibrator.observe(state.accepted_bars, math.log(bar.close))
 
     def _forecast(self, started: float) -> tuple[ForecastResult, str, float]:

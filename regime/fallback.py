@@ -85,7 +85,7 @@ def full(evidence: Evidence) -> Answer:
     calibrator = evidence.calibrator
     low, high = calibrator.interval(expected, scale)
     probability_up = calibrator.probability_up(expected, scale)
-    regime = evidence.classifier.classify(_trend(evidence, expected, scale), evidence.realised_volatility)
+    regime = evidence.classifier.classify(_trend(evidence, expected, scale))
     return Answer(
         regime=regime,
         confidence=_confidence(regime.direction, probability_up),
@@ -244,7 +244,7 @@ def _uncalibrated(evidence: Evidence, level: Level, trend: float | None, expecte
     """An answer whose interval is normal around ``expected``, with realised volatility as its width."""
     scale = _realised_scale(evidence)
     half_width = _z(evidence.config) * scale
-    regime = evidence.classifier.classify(trend, evidence.realised_volatility)
+    regime = evidence.classifier.classify(trend)
     probability_up = _normal_cdf(expected / scale) if scale > 0 else 0.5
     return Answer(
         regime=regime,

@@ -99,7 +99,8 @@ class Signal:
     realised_volatility, forecast_volatility
         Standard deviation of log returns per bar; forecast_volatility falls back to the realised one.
     transition_probability
-        Probability that the regime changes with the next bar.
+        Probability that the market passes from one volatility state into the other within the next 20 bars, at least
+        once and whichever it is in now; the average of lately at HISTORICAL, 1 at EMERGENCY.
     level, reasons
         The level that answered, and for each level above it why it did not.
     checkpoint_id
