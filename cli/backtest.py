@@ -68,6 +68,16 @@ def backtest(
     param: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE for your strategy's configuration; repeatable.")
     ] = None,
+    walk: Annotated[
+        bool, typer.Option("--walk-forward", help="Trade on successive windows, each after the bars before it.")
+    ] = False,
+    folds: Annotated[int | None, typer.Option(help="Windows of a walk-forward. Default: 5.")] = None,
+    fold_bars: Annotated[int | None, typer.Option(help="Bars of each window, in place of --folds.")] = None,
+    train_bars: Annotated[int | None, typer.Option(help="Bars before the first window. Default: 1000.")] = None,
+    rolling: Annotated[
+        bool | None,
+        typer.Option("--rolling", help="Learn from the last --train-bars alone, not from all earlier ones."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; options on the command line win.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     version: Annotated[  # noqa: ARG001 (its callback has answered)
@@ -80,7 +90,7 @@ def backtest(
     and everything it takes to run it again.
     """
     with errors_as_exit_codes(without_model="To run without a model: --allow-degraded"):
-        from cli import render
+        from cli import render, walk_forward
         from data.errors import OptionError
         from sage import rundir
         from sage.backtest import run_backtest
@@ -113,14 +123,23 @@ def backtest(
                 latency_ms=latency_ms,
             ),
             own=_own_options(settings, strategy, param),
+            walk_forward=with_values(
+                settings.walk_forward, folds=folds, fold_bars=fold_bars, train_bars=train_bars, rolling=rolling
+            ),
             cash=cash,
             seed=seed,
+        )
+        walk_forward.require_flag(
+            walk_forward=walk, folds=folds, fold_bars=fold_bars, train_bars=train_bars, rolling=rolling
         )
         if settings.model.store_dir is not None and (not settings.model.store or runs_online(settings)):
             raise OptionError(
                 "--store-dir has no use here: with --no-store, --online or --deadline-ms no store is read"
             )
         directory = rundir.choose_directory(out, settings.data.instrument or settings.data.source)
+        if walk:
+            walk_forward.run(settings, directory, as_json=as_json)
+            return
         with render.LiveProgress() as progress:
             run = run_backtest(settings, progress)
             progress.stage("writing the report", 1)

@@ -6,6 +6,7 @@ ships, and a catalog.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,14 @@ class Market:
     def bar_type(self) -> BarType:
         """NT's bar type of these bars."""
         return bar_type(self.instrument, self.size)
+
+    def part(self, first: int, stop: int) -> Market:
+        """The market of the bars from one row up to another, that one not included."""
+        rows = slice(first, stop)
+        labels = self.labels
+        if labels is not None:
+            labels = Labels(labels.direction[rows], labels.volatility[rows])
+        return dataclasses.replace(self, bars=self.bars[rows], nautilus_bars=self.nautilus_bars[rows], labels=labels)
 
 
 def synthetic_market(config: SyntheticConfig) -> Market:

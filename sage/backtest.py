@@ -110,6 +110,7 @@ class BacktestRun:
     own: dict[str, Source] = field(default_factory=dict)
     stopped: UserCodeRaised | None = None
     allow_short: bool = False
+    trade_from_ns: int = 0
     nautilus_equity: float = 0.0
 
     @property
@@ -158,6 +159,7 @@ def run_backtest(
     recorded: Sequence[Signal | BarRejected] | None = None,
     rig: Rig | None = None,
     market: Market | None = None,
+    trade_from_ns: int = 0,
 ) -> BacktestRun:
     """Run a backtest.
 
@@ -173,7 +175,9 @@ def run_backtest(
     rig
         Puts parts of its own in the place of ordinary ones, and may disturb what goes on between them.
     market
-        The market that ``config.data`` names, where the caller has loaded it already.
+        The market that ``config.data`` names, where the caller has loaded it already, or a part of it.
+    trade_from_ns
+        SAGE's strategy hears of bars that close earlier, and sends no order at them.
 
     Raises
     ------
@@ -207,7 +211,7 @@ def run_backtest(
             market = market or load_market(config)
             show.advance(1)
         config = dataclasses.replace(config, regime=_for_market(config.regime, market))
-        run = BacktestRun(config, market, None, "", "", seconds=seconds)
+        run = BacktestRun(config, market, None, "", "", seconds=seconds, trade_from_ns=trade_from_ns)
         run.allow_short = market.kind.can_short if config.sizing.allow_short is None else config.sizing.allow_short
         run.ledger = Ledger(config.cash, run.cost_rates.carry)
         if isinstance(model, RunModel):
@@ -367,7 +371,7 @@ def _strategy(run: BacktestRun, rig: Rig, own: Plugin | None) -> tuple[Strategy,
         strategy = build_strategy(own, market, config.own.params)
         return strategy, Bookkeeper(BookkeeperConfig(bar_type=market.bar_type), run.ledger)
     policy = rig.policy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
-    strategy_config = SageStrategyConfig(bar_type=market.bar_type)
+    strategy_config = SageStrategyConfig(bar_type=market.bar_type, trade_from_ns=run.trade_from_ns)
     run.volume_limit = VolumeLimit(config.costs.participation if volume_is_real(market.kind) else 0.0)
     ours = SageStrategy(strategy_config, config.sizing, policy, run.ledger, run.volume_limit)
     return ours, ours

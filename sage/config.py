@@ -90,6 +90,22 @@ class OwnConfig:
 
 
 @dataclass(frozen=True)
+class WalkForwardConfig:
+    """Successive windows outside the sample: ``folds`` of one length, or of ``fold_bars`` each.
+
+    Before each lie all earlier bars, ``train_bars`` at least; with ``rolling`` the last ``train_bars`` alone. ``grid``
+    names configuration keys, such as ``sizing.target_volatility``, with the values of which each fold takes those that
+    did best on the bars before it.
+    """
+
+    folds: int = 5
+    fold_bars: int | None = None
+    train_bars: int = 1_000
+    rolling: bool = False
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BacktestConfig:
     """All of a backtest. ``cash`` is in the quote currency; ``seed`` drives the simulated market."""
 
@@ -100,6 +116,7 @@ class BacktestConfig:
     sizing: SizingConfig = field(default_factory=SizingConfig)
     costs: CostConfig = field(default_factory=CostConfig)
     own: OwnConfig = field(default_factory=OwnConfig)
+    walk_forward: WalkForwardConfig = field(default_factory=WalkForwardConfig)
     cash: float = 100_000.0
     seed: int = 7
 
@@ -118,11 +135,38 @@ def load_config(path: Path) -> BacktestConfig:
         raise OptionError(f"--config {path}: no such file") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(f"--config {path}: {error}") from error
-    _require_known_keys(document, BacktestConfig(), str(path), "")
+    _require_known_keys(document, BacktestConfig(), f"--config {path}", "")
     try:
         return msgspec.convert(document, BacktestConfig)
     except msgspec.ValidationError as error:
         raise OptionError(f"--config {path}: {error}") from error
+
+
+def with_keys(config: BacktestConfig, changes: dict[str, Any]) -> BacktestConfig:
+    """A copy in which keys such as ``sizing.target_volatility`` have other values.
+
+    Raises
+    ------
+    OptionError
+        For a key that is unknown, with the nearest known ones, or a value of a wrong type.
+    """
+    document = as_dict(config)
+    for key, value in changes.items():
+        *tables, last = key.split(".")
+        nested: dict[str, Any] = {last: value}
+        table = document
+        for name in reversed(tables):
+            nested = {name: nested}
+        _require_known_keys(nested, config, key, "")
+        for name in tables:
+            table = table[name]
+            if not isinstance(table, dict):
+                raise OptionError(f"{key}: {name} is no table of the configuration")
+        table[last] = value
+    try:
+        return msgspec.convert(document, BacktestConfig)
+    except msgspec.ValidationError as error:
+        raise OptionError(f"{', '.join(changes)}: {error}") from error
 
 
 def as_dict(config: object) -> dict[str, Any]:
@@ -140,7 +184,7 @@ def validate(config: BacktestConfig) -> None:
     """Refuse numbers that make no sense. Raises OptionError naming the key."""
     _require_finite(config, "")
     regime, sizing, costs = config.regime, config.sizing, config.costs
-    breaker, serving = regime.breaker, config.serving
+    breaker, serving, walk = regime.breaker, config.serving, config.walk_forward
     checks = (
         (0 < config.cash <= CASH_MAX, f"cash must be positive, and at most {CASH_MAX:g}"),
         (config.seed >= 0, "seed must not be negative"),
@@ -185,6 +229,10 @@ def validate(config: BacktestConfig) -> None:
         (0 < serving.recycle_share <= 1, "serving.recycle_share must lie between 0 and 1"),
         (config.own.strategy is not None or not config.own.params, "params are for a strategy of your own: --strategy"),
         (config.serving.engine.threads >= 1, "serving.engine.threads must be 1 or more"),
+        (1 <= walk.folds <= 1_000, "walk_forward.folds must lie between 1 and 1000"),
+        (walk.fold_bars is None or walk.fold_bars >= 20, "walk_forward.fold_bars must be 20 or more"),
+        (walk.train_bars >= 100, "walk_forward.train_bars must be 100 or more"),
+        (all(walk.grid.values()), "walk_forward.grid must have a value, at least, for each of its keys"),
     )  # fmt: skip
     for holds, message in checks:
         if not holds:
@@ -206,8 +254,8 @@ def _require_known_keys(document: dict[str, Any], defaults: object, where: str, 
     for key, value in document.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=3) or sorted(known)
-            raise OptionError(f"--config {where}: unknown key {prefix}{key}; near it: {', '.join(near)}")
+            raise OptionError(f"{where}: unknown key {prefix}{key}; near it: {', '.join(near)}")
         if dataclasses.is_dataclass(known[key]):
             if not isinstance(value, dict):
-                raise OptionError(f"--config {where}: {prefix}{key} is a table, [{prefix}{key}]")
+                raise OptionError(f"{where}: {prefix}{key} is a table, [{prefix}{key}]")
             _require_known_keys(value, known[key], where, f"{prefix}{key}.")

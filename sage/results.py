@@ -255,14 +255,14 @@ def _partial(run: BacktestRun) -> dict[str, object] | None:
     return {"bars_seen": len(run.timings), "last_bar": iso(run.answer_stamps[-1]), "why": str(run.stopped)}
 
 
-def coverage(run: BacktestRun, signals: pd.DataFrame) -> dict[str, float | int | None]:
+def coverage(run: BacktestRun, signals: pd.DataFrame, first_row: int = 0) -> dict[str, float | int | None]:
     """Share of realised horizon returns inside the interval, at level FULL and over all levels.
 
-    Unbounded intervals count as misses: they promise nothing.
+    Unbounded intervals count as misses: they promise nothing. Signals before ``first_row`` are left out.
     """
     horizon = run.config.regime.horizon_bars
     nominal = 1.0 - run.config.regime.calibration.miscoverage
-    inside, full = _inside_interval(run, signals, horizon)
+    inside, full = (rows[first_row:] for rows in _inside_interval(run, signals, horizon))
     return {
         "nominal": nominal,
         "realised": float(inside[full].mean()) if full.any() else None,

@@ -15,6 +15,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,29 +58,36 @@ def choose_directory(wanted: Path | None, label: str) -> Path:
     return wanted
 
 
-def write(run: BacktestRun, directory: Path) -> dict[str, object]:
-    """Write everything about a run; returns the summary."""
-    started = time.perf_counter()
-    tabled = tables(run)
-    figures = summary(run, tabled)
+@contextmanager
+def whole(directory: Path) -> Iterator[Path]:
+    """A place to write to that becomes the directory when all is written, and is gone where that fails."""
     partial = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir(parents=True)
     try:
-        for name in ("signals", "rejections", "orders", "fills", "positions", "equity", "timing"):
-            frame: pd.DataFrame = getattr(tabled, name)
-            frame.to_parquet(partial / f"{name}.parquet", index=False)
-        manifest = _manifest(run)
-        _write_json(partial / "manifest.json", manifest)
-        _write_json(partial / "summary.json", figures)
-        with (partial / "run.jsonl").open("w") as log:
-            for event in _events(run, tabled, figures):
-                log.write(json.dumps(_plain(event)) + "\n")
-        (partial / "report.html").write_text(render(run, tabled, figures, manifest), encoding="utf-8")
+        yield partial
         if directory.exists():
             directory.rmdir()  # empty, or choose_directory would have refused it
         os.replace(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write(run: BacktestRun, directory: Path) -> dict[str, object]:
+    """Write everything about a run; returns the summary."""
+    started = time.perf_counter()
+    tabled = tables(run)
+    figures = summary(run, tabled)
+    with whole(directory) as partial:
+        for name in ("signals", "rejections", "orders", "fills", "positions", "equity", "timing"):
+            frame: pd.DataFrame = getattr(tabled, name)
+            frame.to_parquet(partial / f"{name}.parquet", index=False)
+        manifest = _manifest(run)
+        write_json(partial / "manifest.json", manifest)
+        write_json(partial / "summary.json", figures)
+        with (partial / "run.jsonl").open("w") as log:
+            for event in _events(run, tabled, figures):
+                log.write(json.dumps(_plain(event)) + "\n")
+        (partial / "report.html").write_text(render(run, tabled, figures, manifest), encoding="utf-8")
     run.seconds["report"] = time.perf_counter() - started
     return figures
 
@@ -199,7 +207,8 @@ def _git_sha() -> str | None:
     return found.stdout.strip()
 
 
-def _write_json(path: Path, document: object) -> None:
+def write_json(path: Path, document: object) -> None:
+    """Write a document; JSON has no NaN and no infinity, which become null."""
     path.write_text(json.dumps(_plain(document), indent=2) + "\n")
 
 

@@ -45,9 +45,10 @@ class SentOrder:
 
 
 class SageStrategyConfig(StrategyConfig, frozen=True):
-    """Which bars' signals to trade on."""
+    """Which bars' signals to trade on, from which time."""
 
     bar_type: BarType
+    trade_from_ns: int = 0
 
 
 class SageStrategy(Strategy):
@@ -81,6 +82,7 @@ class SageStrategy(Strategy):
         self.refused_orders: list[tuple[int, str, str]] = []
         self.sent_orders: list[SentOrder] = []
         self._bar_type = config.bar_type
+        self._trade_from_ns = config.trade_from_ns
         self._sizing = sizing
         self._policy = policy
         self._ledger = ledger
@@ -145,7 +147,7 @@ class SageStrategy(Strategy):
         """Send what leads from the present position to the target exposure, as far as the bar's volume bears it."""
         instrument = self._instrument
         assert instrument is not None
-        if entry.equity <= 0:
+        if entry.equity <= 0 or entry.ts_ns < self._trade_from_ns:
             return
         step = Decimal(1).scaleb(-instrument.size_precision)
         held = Decimal(str(entry.position)).quantize(step)
