@@ -61,6 +61,23 @@ class BreakerConfig:
 
 
 @dataclass(frozen=True)
+class HealthConfig:
+    """When the model is worse than none.
+
+    Every ``check_every_bars`` the losses of the last ``window_bars`` bars are looked at, and those of the last
+    ``recent_bars``, without which there is nothing to be said. For the model to be found unhealthy, the relative
+    excess over the baseline must surely exceed ``excess_limit`` at ``sustained_checks`` in a row; for it to be well
+    again, that of the recent bars must surely fall short of it as often.
+    """
+
+    window_bars: int = 1000
+    recent_bars: int = 250
+    check_every_bars: int = 25
+    excess_limit: float = 0.02
+    sustained_checks: int = 3
+
+
+@dataclass(frozen=True)
 class RegimeConfig:
     """The detector: its window, its levels' preconditions and its deadline.
 
@@ -87,3 +104,4 @@ class RegimeConfig:
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)

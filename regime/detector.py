@@ -19,6 +19,7 @@ from regime.config import RegimeConfig
 from regime.errors import ForecastFailed
 from regime.fallback import Evidence, ForecastResult
 from regime.forecast import Context, Forecast, Forecaster, KnownForecasts, window_key
+from regime.health import HealthMonitor
 from regime.serving.breaker import CircuitBreaker
 from regime.signal import BarRejected, Level, Reason, Signal
 from regime.window import BarInput, BarWindow
@@ -47,6 +48,7 @@ class DetectorState:
     volatility: EwmaVolatility
     history: deque[Signal]
     breaker: CircuitBreaker
+    health: HealthMonitor
     accepted_bars: int = 0
     rejected_bars: int = 0
     realised_trend: float = 0.0
@@ -95,6 +97,7 @@ class Detector:
             volatility=EwmaVolatility(config.classifier.volatility_decay),
             history=deque(maxlen=config.history_regimes),
             breaker=CircuitBreaker(config.breaker),
+            health=HealthMonitor(config.health, config.horizon_bars),
         )
 
     @property
@@ -139,6 +142,7 @@ class Detector:
             realised_trend=state.realised_trend,
             realised_volatility=volatility,
             history=state.history,
+            unhealthy=state.health.unhealthy,
         )
         level, answer, reasons = fallback.answer(evidence)
         signal = Signal(
@@ -163,6 +167,7 @@ class Detector:
             # A sound forecast is entered for scoring, whichever level answered.
             log_price = math.log(bar.close)
             state.calibrator.await_outcome(state.accepted_bars, log_price, forecast.expected_return, scale)
+            state.health.await_outcome(state.accepted_bars, forecast.quantiles, volatility)
         state.history.append(signal)
         self.last_timing = Timing(source, 1e3 * (self._stopwatch() - started), model_ms)
         return signal
@@ -173,12 +178,14 @@ class Detector:
         if state.window.restarted_now:
             state.calibrator.forget_pending()
             state.classifier.restart()
+            state.health.forget_pending()
             return
         newest = float(state.window.returns.view(1)[0])
         # Standardised by the volatility known before this return.
         known = state.volatility.value
         if known > 0:
             state.realised_trend = state.trend.update(newest / known)
+        state.health.observe(state.accepted_bars, newest, known)
         state.volatility.update(newest)
         state.classifier.observe(float(state.window.shown.view(1)[0]))
         state.calibrator.observe(state.accepted_bars, math.log(bar.close))

@@ -50,6 +50,7 @@ class Evidence:
 
     ``forecast_scale`` is the forecast's standard deviation over the horizon, or why its quantiles are unsound.
     ``realised_trend`` is a z-score, ``realised_volatility`` per bar; ``history`` holds the regimes answered lately.
+    ``unhealthy`` says that the model's forecasts were worse than none for a while.
     """
 
     config: RegimeConfig
@@ -61,6 +62,7 @@ class Evidence:
     realised_trend: float
     realised_volatility: float
     history: Sequence[Signal]
+    unhealthy: bool
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def full(evidence: Evidence) -> Answer:
     scale = evidence.forecast_scale
     if isinstance(scale, Reason):
         raise CannotAnswer(scale)
+    if evidence.unhealthy:
+        raise CannotAnswer(Reason.UNHEALTHY)
     calibrator = evidence.calibrator
     low, high = calibrator.interval(expected, scale)
     probability_up = calibrator.probability_up(expected, scale)

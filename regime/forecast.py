@@ -15,6 +15,7 @@ from regime.signal import Reason
 
 QUANTILE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MEDIAN = QUANTILE_LEVELS.index(0.5)
+_LEVELS = np.array(QUANTILE_LEVELS)
 
 FloatArray = NDArray[np.float64]
 Context = NDArray[np.float32]
@@ -129,6 +130,27 @@ class Forecast:
         if not realised_volatility / WIDTH_RATIO_MAX < per_bar < realised_volatility * WIDTH_RATIO_MAX:
             return Reason.ABSURD_WIDTH
         return scale
+
+
+def pinball(outcomes: FloatArray, quantiles: FloatArray) -> FloatArray:
+    """Pinball loss, mean of the nine quantiles (Koenker and Bassett, 1978).
+
+    Twice its value estimates the CRPS (Gneiting and Ranjan, 2011); nine quantiles say nothing of the tails beyond
+    the outer ones.
+
+    Parameters
+    ----------
+    outcomes
+        Log returns, any shape.
+    quantiles
+        The same shape and a last axis of 9, levels 0.1 to 0.9.
+
+    Returns
+    -------
+    Of the outcomes' shape, in their units.
+    """
+    above = outcomes[..., None] - quantiles
+    return np.asarray(np.maximum(_LEVELS * above, (_LEVELS - 1.0) * above).mean(axis=-1))
 
 
 def window_key(context: Context) -> bytes:

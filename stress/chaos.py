@@ -18,7 +18,7 @@ import numpy as np
 from data.bars import Bars
 from data.market import Market, synthetic_market
 from data.synthetic import SyntheticConfig
-from regime.config import BreakerConfig, CalibrationConfig, ClassifierConfig, RegimeConfig
+from regime.config import BreakerConfig, CalibrationConfig, ClassifierConfig, HealthConfig, RegimeConfig
 from regime.forecast import WIDTH_RATIO_MAX
 from regime.serving.config import ServingConfig
 from sage.backtest import BacktestRun, run_backtest
@@ -68,6 +68,8 @@ def chaos_config() -> BacktestConfig:
         hang_limit_s=4.0,
         calibration=CalibrationConfig(window_scores=100, min_scores=20),
         classifier=ClassifierConfig(trend_span_bars=24, reference_bars=200),
+        # Faults are too short to tell a model's worth from, and what is unhealthy would hide what else is judged.
+        health=HealthConfig(recent_bars=1000),
         breaker=BreakerConfig(window_calls=8, minimum_calls=4, open_bars=8, probes=2),
     )
     return BacktestConfig(

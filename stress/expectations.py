@@ -15,6 +15,7 @@ from stress.stage import Failure
 
 LEVEL_THAT_ANSWERS: dict[Failure, Level] = {
     Failure.QUANTILES_UNSOUND: Level.BASIC,
+    Failure.FORECASTS_WORTHLESS: Level.BASIC,
     Failure.CALIBRATION_LOST: Level.BASIC,
     Failure.NO_USABLE_ANSWER: Level.SMART,
     Failure.CHECKPOINT_UNUSABLE: Level.SMART,
@@ -38,6 +39,7 @@ WORST_LEVEL: dict[Failure, Level] = {
 BESIDE_THE_LEVEL: dict[Failure, str] = {
     Failure.BAR_REJECTED: "a rejection for each bad bar, and no level lost",
     Failure.MARKET_STRANGE: "FULL or BASIC",
+    Failure.FORECASTS_WORTHLESS: "BASIC, once it has shown",
     Failure.SIGNAL_INVALID: "no order, and no level lost",
     Failure.WINDOW_UNUSABLE: "HISTORICAL, and SIMPLE from 3 usable bars on",
     Failure.HARMLESS: "no level lost",
@@ -87,13 +89,17 @@ def levels_allowed(failure: Failure, footing: Footing, config: RegimeConfig) -> 
     if failure is Failure.WINDOW_UNUSABLE:
         # The window grows again from the first good bar on, and with it what can be answered.
         return from_on(Level.FULL), from_on(Level.HISTORICAL)
+    if failure is Failure.FORECASTS_WORTHLESS:
+        # It takes matured forecasts to tell.
+        return from_on(Level.FULL), from_on(Level.BASIC)
     best = LEVEL_THAT_ANSWERS[failure]
     return from_on(best), from_on(WORST_LEVEL.get(failure, best))
 
 
 def must_be_seen(failure: Failure) -> Level | None:
     """A level that must have answered at least once, where a range of levels is allowed."""
-    return LEVEL_THAT_ANSWERS[failure] if failure in {Failure.WINDOW_UNUSABLE, Failure.NO_HISTORY} else None
+    found_late = {Failure.WINDOW_UNUSABLE, Failure.NO_HISTORY, Failure.FORECASTS_WORTHLESS}
+    return LEVEL_THAT_ANSWERS[failure] if failure in found_late else None
 
 
 def levels_allowed_afterwards(failure: Failure, footing: Footing, config: RegimeConfig) -> tuple[Level, Level]:
@@ -114,13 +120,14 @@ class Damage:
     """What is left to build up again when a fault ends.
 
     ``process`` tells that a model process is still to be started or busy with a late answer, ``window`` that the
-    window begins anew, ``strange_bars`` that bars which are no market's lie in it. ``scores_short`` is how many scores
-    are missing.
+    window begins anew, ``strange_bars`` that bars which are no market's lie in it, ``health`` that the model was found
+    unhealthy. ``scores_short`` is how many scores are missing.
     """
 
     process: bool = False
     window: bool = False
     strange_bars: bool = False
+    health: bool = False
     scores_short: int = 0
 
 
@@ -138,6 +145,8 @@ def recovery_bound_bars(
     - A window that begins anew takes ``model_min_bars`` until the model is asked. The clock may have gone back at
       the fault's end: then ``max_rejects`` bars are refused before the new time is believed.
     - Strange bars must have left the window: ``context_bars`` of returns, and the one bar more that bounds them.
+    - A model found unhealthy has to show ``recent_bars`` of good forecasts, the last bad ones of which mature a horizon
+      later, at several checks; where the market gives it little chance to shine, in twice the time.
     - Scores come only of forecasts, so the missing ones and the horizon that the first of them takes to mature come
       after all that.
 
@@ -156,5 +165,8 @@ def recovery_bound_bars(
     process = math.ceil((serving.back_off_max_s + load_s) / bar_s) + breaker if damage.process else 0
     window = config.max_rejects + config.model_min_bars if damage.window else 0
     strange = config.context_bars + 1 if damage.strange_bars else 0
+    lengths = config.health
+    checks = lengths.sustained_checks * lengths.check_every_bars
+    health = config.horizon_bars + 2 * (lengths.recent_bars + checks) if damage.health else 0
     scores = damage.scores_short + config.horizon_bars if damage.scores_short else 0
-    return max(breaker, process, window, strange) + scores
+    return max(breaker, process, window, strange, health) + scores

@@ -21,6 +21,7 @@ import numpy as np
 from data.errors import OptionError
 from data.market import Market, synthetic_market
 from data.synthetic import SyntheticConfig
+from regime.config import HealthConfig
 from regime.model.checkpoint import Checkpoint, find_checkpoint
 from regime.model.engines import EngineSpec
 from regime.serving.breaker import BreakerState
@@ -43,7 +44,10 @@ from stress.stage import Failure, Fault, Stage
 SETTLED_BARS = 10
 """So many answers at level 0 before a fault is placed behind the warm-up."""
 
-_NEEDS_NATIVE = "native"
+_NEEDS_NATIVE, _NEEDS_HEALTH = "native", "health"
+
+QUICK_HEALTH = HealthConfig(window_bars=200, recent_bars=100, check_every_bars=5)
+"""A check that finds in a run of some hundred bars what takes the ordinary one a thousand, and errs more often."""
 
 
 def run_config(config: InjectConfig, fault: Fault | None = None) -> BacktestConfig:
@@ -59,6 +63,8 @@ def run_config(config: InjectConfig, fault: Fault | None = None) -> BacktestConf
     )
     if fault is not None and _NEEDS_NATIVE in fault.needs:
         serving = dataclasses.replace(serving, memory_limit_mb=MEMORY_LIMIT_MB)
+    if fault is not None and _NEEDS_HEALTH in fault.needs:
+        regime = dataclasses.replace(regime, health=QUICK_HEALTH)
     return BacktestConfig(
         data=DataConfig(synthetic=SyntheticConfig(bars=config.bars)),
         model=ModelConfig(name=config.model, online=True, store=False),
@@ -76,7 +82,12 @@ def market_of(bars: int, seed: int) -> Market:
 
 BARS_MAX = 100_000
 
-_FELT_BY_FORECASTS = {Failure.QUANTILES_UNSOUND, Failure.NO_USABLE_ANSWER, Failure.CHECKPOINT_UNUSABLE}
+_FELT_BY_FORECASTS = {
+    Failure.QUANTILES_UNSOUND,
+    Failure.FORECASTS_WORTHLESS,
+    Failure.NO_USABLE_ANSWER,
+    Failure.CHECKPOINT_UNUSABLE,
+}
 
 
 def check(config: InjectConfig, placement: Placement, fault: Fault | None = None) -> None:

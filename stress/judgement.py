@@ -132,6 +132,7 @@ def _damage(fault: Fault, seen: Witnessed, run: BacktestRun) -> Damage:
         process=run.model_restarts > 0 or Reason.TIMEOUT in fault.reasons,
         window=fault.window_lost or longest >= config.max_rejects,
         strange_bars=fault.strange_bars,
+        health=fault.failure is Failure.FORECASTS_WORTHLESS,
         scores_short=max(0, config.calibration.min_scores - seen.scores_at_end),
     )
 

@@ -34,7 +34,7 @@ class Misbehaviour(IntEnum):
     INFINITE_MEDIAN = 6
     CROSSED = 7
     CONSTANT = 8
-    ABSURD_WIDTH = 9
+    WIDE = 9
     WRONG_SHAPE = 10
     STALE = 11
     HOARD = 12
@@ -43,7 +43,7 @@ class Misbehaviour(IntEnum):
 class Control:
     """Which misbehaviour is on, in memory that a model process can share: a kind and a number.
 
-    The number is seconds for SLOW, a factor for ABSURD_WIDTH and bytes for HOARD.
+    The number is seconds for SLOW, a factor for WIDE and bytes for HOARD.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
@@ -118,7 +118,7 @@ def _spoilt(quantiles: NDArray[np.float32], kind: Misbehaviour, amount: float) -
             spoilt = spoilt[:, :, ::-1].copy()
         case Misbehaviour.CONSTANT:
             spoilt[:] = spoilt[:, :, [MEDIAN]].mean()
-        case Misbehaviour.ABSURD_WIDTH:
+        case Misbehaviour.WIDE:
             middle = spoilt[:, :, [MEDIAN]]
             spoilt = middle + (spoilt - middle) * np.float32(amount)
         case Misbehaviour.WRONG_SHAPE:

@@ -23,6 +23,7 @@ class Failure(StrEnum):
     """What a fault amounts to. Which level must answer it stands in ``stress.expectations``, not here."""
 
     QUANTILES_UNSOUND = "quantiles crossed, absurdly wide or not finite outside the median"
+    FORECASTS_WORTHLESS = "forecasts sound to look at, and worse than none"
     CALIBRATION_LOST = "calibration missing or corrupt"
     NO_USABLE_ANSWER = "median not finite, wrong shape, stale, exception, time-out, hang, death, out of memory"
     CHECKPOINT_UNUSABLE = "checkpoint missing, damaged or wrong"
@@ -80,9 +81,9 @@ class Fault:
     for people how it ends. ``calibration_lost`` and ``window_lost`` say what must be built up again before level 0
     can return, ``strange_bars`` that it leaves bars in the window that are no market's. ``needs`` names what must be
     there: ``process`` (a real model process), ``checkpoint`` (a private copy of it, its weights' path in
-    ``stage.kept["checkpoint"]``), ``native`` (the native engine). ``lasts_bars`` is how long the fault lasts unless
-    somebody wants otherwise. ``proof`` says after the run what was not seen of a fault that leaves no reason behind;
-    empty if all was.
+    ``stage.kept["checkpoint"]``), ``native`` (the native engine), ``health`` (a check of the model's health that is
+    quick to judge). ``lasts_bars`` is how long the fault lasts unless somebody wants otherwise. ``proof`` says after
+    the run what was not seen of a fault that leaves no reason behind; empty if all was.
     """
 
     name: str

@@ -19,29 +19,8 @@ FloatArray = NDArray[np.float64]
 _LEVELS = np.array(QUANTILE_LEVELS)
 
 
-def pinball(outcomes: FloatArray, quantiles: FloatArray) -> FloatArray:
-    """Pinball loss, mean of the nine quantiles (Koenker and Bassett, 1978).
-
-    Twice its value estimates the CRPS (Gneiting and Ranjan, 2011); nine quantiles say nothing of the tails beyond
-    the outer ones.
-
-    Parameters
-    ----------
-    outcomes
-        Log returns, shape (rows, steps).
-    quantiles
-        Shape (rows, steps, 9), levels 0.1 to 0.9.
-
-    Returns
-    -------
-    Shape (rows, steps), in units of the outcomes.
-    """
-    above = outcomes[..., None] - quantiles
-    return np.asarray(np.maximum(_LEVELS * above, (_LEVELS - 1.0) * above).mean(axis=-1))
-
-
 def coverage(outcomes: FloatArray, quantiles: FloatArray) -> float:
-    """Share of the outcomes within the outer quantiles, which should be 0.8; shapes as for :func:`pinball`."""
+    """Share of the outcomes within the outer quantiles, which should be 0.8; quantiles have an axis more."""
     return float(((quantiles[..., 0] <= outcomes) & (outcomes <= quantiles[..., -1])).mean())
 
 

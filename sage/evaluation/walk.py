@@ -12,7 +12,7 @@ from data.errors import DataError
 from data.market import Market
 from regime.config import RegimeConfig
 from regime.errors import ModelUnavailable
-from regime.forecast import WIDTH_RATIO_MAX
+from regime.forecast import WIDTH_RATIO_MAX, pinball
 from regime.model.engines import Engine
 from sage.backtest import CLOSURE_SECONDS
 from sage.evaluation import scores
@@ -165,7 +165,7 @@ class _Judged:
 
     @classmethod
     def of(cls, outcomes: FloatArray, forecasts: dict[str, Forecasts], config: EvaluationConfig) -> _Judged:
-        by_step = [scores.pinball(outcomes, made.quantiles) for made in forecasts.values()]
+        by_step = [pinball(outcomes, made.quantiles) for made in forecasts.values()]
         losses = {
             ONE_STEP: np.stack([loss[:, 0] for loss in by_step], axis=1),
             HORIZON: np.stack([loss.mean(axis=1) for loss in by_step], axis=1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import signal
 from collections.abc import Callable
@@ -17,6 +18,9 @@ SLOW_SPREAD = 0.3
 
 _WITHOUT_DEADLINE_MS = 50.0
 _ABSURD_FACTOR = 1_000.0
+_WORTHLESS_FACTOR = 3.0
+_WORTHLESS_BARS = 200
+"""Long enough to be found out from matured forecasts."""
 
 
 def _switch(kind: Misbehaviour, amount: float = 0.0) -> Callable[[Stage], None]:
@@ -129,7 +133,17 @@ FAULTS = (
     ),
     _answers(
         "absurd_width", f"the quantiles lie {_ABSURD_FACTOR:g} times too far apart", _UNSOUND, Reason.ABSURD_WIDTH,
-        Misbehaviour.ABSURD_WIDTH, _ABSURD_FACTOR,
+        Misbehaviour.WIDE, _ABSURD_FACTOR,
+    ),
+    dataclasses.replace(
+        _answers(
+            "worthless",
+            f"the quantiles lie {_WORTHLESS_FACTOR:g} times too far apart: sound to look at, and worse than no model",
+            Failure.FORECASTS_WORTHLESS, Reason.UNHEALTHY, Misbehaviour.WIDE, _WORTHLESS_FACTOR,
+        ),
+        ends="enough sound forecasts have matured",
+        needs=frozenset({"health"}),
+        lasts_bars=_WORTHLESS_BARS,
     ),
     _answers(
         "wrong_shape", "one bar of the horizon is missing", _UNUSABLE, Reason.WRONG_SHAPE, Misbehaviour.WRONG_SHAPE

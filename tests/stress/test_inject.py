@@ -191,3 +191,11 @@ def test_the_whole_catalogue_is_survived_at_every_place() -> None:
     campaign = run_campaign([], placements(None, None, None), CONFIG)
     assert campaign.problems == []
     assert list(campaign.reached) == list(Level)
+
+
+def test_a_model_whose_forecasts_are_worse_than_none_is_found_out_and_forgiven() -> None:
+    result = case("model.worthless", Place.WARM_UP)
+    assert result.verdict is Verdict.PASSED, result.why
+    assert result.reasons[Reason.UNHEALTHY] > 20
+    assert result.bars_to_full is not None
+    assert result.bars_to_full > 50

@@ -10,7 +10,7 @@ from arch.univariate import EWMAVariance, ZeroMean
 from arch.univariate.base import ARCHModel
 
 from data.errors import DataError
-from regime.forecast import QUANTILE_LEVELS, FloatArray
+from regime.forecast import QUANTILE_LEVELS, FloatArray, pinball
 from sage.evaluation.baselines import (
     BASELINES,
     DIURNAL,
@@ -23,7 +23,7 @@ from sage.evaluation.baselines import (
     season_of,
 )
 from sage.evaluation.garch import PERSISTENCE_MAX, Gjr, fit_gjr
-from sage.evaluation.scores import coverage, pinball, qlike
+from sage.evaluation.scores import coverage, qlike
 from tests.sage.evaluation.simulated import TRUE, gjr_returns
 
 STEPS = 8

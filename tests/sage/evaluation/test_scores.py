@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 
-from regime.forecast import QUANTILE_LEVELS
+from regime.forecast import QUANTILE_LEVELS, pinball
 from sage.evaluation.scores import (
     block_length,
     coverage,
     diebold_mariano,
-    pinball,
     qlike,
     relative_differences,
     shares_below,
