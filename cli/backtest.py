@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.exits import errors_as_exit_codes
+from cli.exits import ExitCode, errors_as_exit_codes
 from cli.options import choice
 from cli.version import show_version
 
@@ -79,6 +79,13 @@ def backtest(
         typer.Option("--rolling", help="Learn from the last --train-bars alone, not from all earlier ones."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; options on the command line win.")] = None,
+    check_lookahead: Annotated[
+        bool,
+        typer.Option("--check-lookahead", help="Run again with other futures: does anything depend on a later bar?"),
+    ] = False,
+    lookahead_cuts: Annotated[
+        int | None, typer.Option(help="Places at which that check alters the future. Default: 8.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     version: Annotated[  # noqa: ARG001 (its callback has answered)
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
@@ -90,9 +97,11 @@ def backtest(
     and everything it takes to run it again.
     """
     with errors_as_exit_codes(without_model="To run without a model: --allow-degraded"):
+        import json
+
         from cli import render, walk_forward
         from data.errors import OptionError
-        from sage import rundir
+        from sage import lookahead, rundir
         from sage.backtest import run_backtest
         from sage.config import BacktestConfig, load_config, with_values
         from sage.model import runs_online
@@ -136,6 +145,13 @@ def backtest(
             raise OptionError(
                 "--store-dir has no use here: with --no-store, --online or --deadline-ms no store is read"
             )
+        cuts = lookahead.CUTS if lookahead_cuts is None else lookahead_cuts
+        if check_lookahead and walk:
+            raise OptionError("--check-lookahead and --walk-forward are two questions: ask one at a time")
+        if check_lookahead:
+            lookahead.require_checkable(settings.regime.deadline_ms, cuts)
+        elif lookahead_cuts is not None:
+            raise OptionError("--lookahead-cuts goes with --check-lookahead")
         directory = rundir.choose_directory(out, settings.data.instrument or settings.data.source)
         if walk:
             walk_forward.run(settings, directory, as_json=as_json)
@@ -144,16 +160,26 @@ def backtest(
             run = run_backtest(settings, progress)
             progress.stage("writing the report", 1)
             figures = rundir.write(run, directory)
+            found = None
+            if check_lookahead and run.stopped is None:
+                found = lookahead.as_report(lookahead.check_lookahead(run, cuts, progress))
+                rundir.write_json(directory / "lookahead.json", found)
         if run.model_error:
             typer.echo(f"sage: no model, degraded from the first bar on: {run.model_error}", err=True)
         if as_json:
             for note in run.notes:
                 typer.echo(f"sage: note: {note}", err=True)
-            typer.echo((directory / "summary.json").read_text().rstrip())
+            document = json.loads((directory / "summary.json").read_text())
+            typer.echo(json.dumps(document if found is None else document | {"lookahead": found}, indent=2))
         else:
             render.backtest_summary(figures, directory)
+            if found is not None:
+                render.lookahead_summary(found)
         if run.stopped is not None:
             raise run.stopped
+        if found is not None and found["verdict"] != lookahead.Verdict.CLEAN:
+            undecided = found["verdict"] == lookahead.Verdict.UNDECIDED
+            raise typer.Exit(int(ExitCode.UNDECIDED if undecided else ExitCode.CHECK_FAILED))
 
 
 def _data_options(

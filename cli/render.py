@@ -195,6 +195,36 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     console.print("Built with technology from NXAI", style="dim", highlight=False)
 
 
+def lookahead_summary(report: dict[str, Any]) -> None:
+    """What the check for look-ahead found, and how closely it looked."""
+    finding = report["finding"]
+    compared = f"{report['signals']:,} signals and {report['steps']:,} steps of orders before the last of them"
+    rows = [
+        ("compared", f"{report['runs']:,} runs with other futures, from {len(report['cuts'])} bars on: {compared}"),
+        (
+            "resolution",
+            f"a peek of one bar must show at {report['probed']:,} of the {report['decisions']:,} bars with an order",
+        ),
+    ]
+    if report["verdict"] == "clean":
+        rows.append(("verdict", "no look-ahead found: all came out the same to the bit"))
+    elif finding is None:
+        rows = [("verdict", f"undecided: {report['why']}")]
+    else:
+        ahead = finding["bars_ahead"]
+        other = f"{finding['altered_to']} after bar {finding['altered_after_bar']:,}"
+        rows += [
+            ("verdict", f"LOOK-AHEAD at bar {finding['bar']:,}, {finding['time']}"),
+            ("what", difference_line(finding["difference"])),
+            (
+                "where",
+                f"the future is {other}: it knows of what happens {ahead:,} bar{'s' * (ahead > 1)} later, or more",
+            ),
+        ]
+    rows += [("note", note) for note in report["notes"]]
+    result_console().print(table_of(rows, "[bold]Look-ahead[/bold]"), highlight=False)
+
+
 def replay_summary(report: dict[str, Any], directory: Path) -> None:
     """Whether a replay gave what was recorded, and where it first did not."""
     rows = [

@@ -23,6 +23,9 @@ from regime.errors import UserCodeRaised
 OURS = ("cli", "stress", "sage", "regime", "data")
 """SAGE's own packages: nobody else's module can go by these names."""
 
+_NAMED = 8
+"""Classes that a message names at most, where none is near."""
+
 _FORM = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -94,7 +97,8 @@ def load(spec: str) -> type:
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         own = [key for key in classes if vars(module)[key].__module__ == module.__name__]
-        near = difflib.get_close_matches(name, classes, n=3) or sorted(own) or ["no class at all"]
+        near = difflib.get_close_matches(name, classes, n=3) or sorted(own)[:_NAMED] or ["no class at all"]
+        near += ["..."] if len(own) > _NAMED == len(near) else []
         raise NotUsable(f"{spec}: {module.__file__} has no class {name}; it has {', '.join(near)}")
     return found
 

@@ -31,12 +31,13 @@ from regime.actor import RegimeActor, RegimeActorConfig, bar_input
 from regime.config import RegimeConfig
 from regime.detector import Detector, Timing
 from regime.errors import ModelUnavailable, UserCodeRaised
+from regime.forecast import KnownForecasts
 from regime.importing import Source
 from regime.model.checkpoint import Checkpoint
 from regime.recorded import RecordedDetector
 from regime.serving.client import ModelClient
 from regime.signal import BarRejected, Level, Signal
-from sage.bookkeeper import Bookkeeper, BookkeeperConfig
+from sage.bookkeeper import Bookkeeper, BookkeeperConfig, OrderLog, OrderStep
 from sage.config import BacktestConfig, validate
 from sage.costs import CostRates, TradeCosts
 from sage.ledger import BookEntry, Ledger
@@ -60,7 +61,11 @@ Timed = Callable[[str], AbstractContextManager[None]]
 
 
 class BacktestFailed(Exception):
-    """The run itself went wrong inside NT: exit code 6."""
+    """The run itself went wrong inside NT: exit code 6. ``run`` is what there was by then."""
+
+    def __init__(self, message: str, run: BacktestRun) -> None:
+        super().__init__(message)
+        self.run = run
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class BacktestRun:
     answer_stamps: list[int] = field(default_factory=list)
     book: list[BookEntry] = field(default_factory=list)
     orders: list[OrderRecord] = field(default_factory=list)
+    order_steps: list[OrderStep] = field(default_factory=list)
     sent_orders: list[SentOrder] = field(default_factory=list)
     refused_orders: list[tuple[int, str, str]] = field(default_factory=list)
     volume_limit: VolumeLimit = field(default_factory=lambda: VolumeLimit(0.0))
@@ -107,6 +113,7 @@ class BacktestRun:
     forecasts_computed: int = 0
     forecasts_reused: int = 0
     notes: list[str] = field(default_factory=list)
+    known: KnownForecasts | None = None
     own: dict[str, Source] = field(default_factory=dict)
     stopped: UserCodeRaised | None = None
     allow_short: bool = False
@@ -160,6 +167,7 @@ def run_backtest(
     rig: Rig | None = None,
     market: Market | None = None,
     trade_from_ns: int = 0,
+    known: KnownForecasts | None = None,
 ) -> BacktestRun:
     """Run a backtest.
 
@@ -178,6 +186,8 @@ def run_backtest(
         The market that ``config.data`` names, where the caller has loaded it already, or a part of it.
     trade_from_ns
         SAGE's strategy hears of bars that close earlier, and sends no order at them.
+    known
+        The forecasts of an earlier run: no model is asked, and a bar whose forecast is not among them gets none.
 
     Raises
     ------
@@ -205,7 +215,7 @@ def run_backtest(
 
     with ExitStack() as stack:
         # A model process that is needed loads while the bars are read.
-        model = _open_model(config, parts, stack) if recorded is None else None
+        model = _open_model(config, parts, stack) if recorded is None and known is None else None
         with timed("load_data"):
             show.stage("loading bars", 1)
             market = market or load_market(config)
@@ -226,7 +236,10 @@ def run_backtest(
             show.stage("running without a model", 1)
         with timed("engine"):
             client = model.client if isinstance(model, RunModel) else None
-            _trade(run, _answerer(run, model, recorded, parts), client, show, parts if rig is not None else None, own)
+            if isinstance(model, RunModel) and not runs_online(config):
+                known = model.known
+            run.known = known
+            _trade(run, _answerer(run, client, recorded, parts), client, show, parts if rig is not None else None, own)
         run.forecasts_computed += sum(timing.source == "model" for timing in run.timings)
         if isinstance(model, RunModel):
             model.close()
@@ -298,18 +311,12 @@ def _prepare(model: RunModel, run: BacktestRun, show: Progress, timed: Timed) ->
 
 
 def _answerer(
-    run: BacktestRun,
-    model: RunModel | ModelUnavailable | None,
-    recorded: Sequence[Signal | BarRejected] | None,
-    rig: Rig,
+    run: BacktestRun, client: ModelClient | None, recorded: Sequence[Signal | BarRejected] | None, rig: Rig
 ) -> Detector | RecordedDetector:
     if recorded is not None:
         return RecordedDetector(recorded)
     market, regime = run.market, run.config.regime
-    client, known = (model.client, model.known) if isinstance(model, RunModel) else (None, None)
-    if runs_online(run.config):
-        known = None
-    return rig.detector(regime, str(market.instrument.id), market.size.seconds, client, known)
+    return rig.detector(regime, str(market.instrument.id), market.size.seconds, client, run.known)
 
 
 def _trade(
@@ -327,22 +334,23 @@ def _trade(
     actor = RegimeActor(RegimeActorConfig(bar_type=market.bar_type), detector, record, rig)
     if rig is not None and isinstance(detector, Detector) and isinstance(strategy, SageStrategy):
         rig.built(Parts(detector, client, strategy, run.ledger))
+    log = OrderLog()
     show.stage("trading", len(market.bars))
     engine = _engine(run)
     try:
         engine.add_data(market.nautilus_bars)
         engine.add_actor(actor)
+        engine.add_actor(log)
         if isinstance(books, Bookkeeper):
             engine.add_actor(books)
         engine.add_strategy(strategy)
         _run_engine(engine, run, own)
-        if run.stopped is None:
-            _require_all_bars(run, engine, books, exactly_one_each=rig is None)
         if isinstance(detector, Detector):
             run.breaker_opened = detector.state.breaker.times_opened
         run.book = books.book
         # NT knows nothing of what holding costs.
         run.nautilus_equity = _nautilus_equity(engine, market) - run.ledger.carried
+        run.order_steps = log.steps
         run.refused_orders = books.refused_orders
         if isinstance(strategy, SageStrategy):
             run.sent_orders = strategy.sent_orders
@@ -359,6 +367,8 @@ def _trade(
             )
             for order in sorted(engine.cache.orders(), key=lambda order: (order.ts_init, order.client_order_id.value))
         ]
+        if run.stopped is None:
+            _require_all_bars(run, engine, exactly_one_each=rig is None)
     finally:
         engine.dispose()
 
@@ -394,18 +404,17 @@ def _run_engine(engine: BacktestEngine, run: BacktestRun, own: Plugin | None) ->
         run.stopped = stopped
 
 
-def _require_all_bars(
-    run: BacktestRun, engine: BacktestEngine, books: SageStrategy | Bookkeeper, *, exactly_one_each: bool
-) -> None:
+def _require_all_bars(run: BacktestRun, engine: BacktestEngine, *, exactly_one_each: bool) -> None:
     """Raise BacktestFailed where NT stopped early, which it does without a word, or a bar was not answered."""
     bars, answers = len(run.market.bars), len(run.signals) + len(run.rejections)
     if engine.iteration != bars:
-        equity = books.book[-1].equity if books.book else run.config.cash
+        equity = run.book[-1].equity if run.book else run.config.cash
         raise BacktestFailed(
-            f"NautilusTrader stopped after {engine.iteration} of {bars} bars; the last equity was {equity:.2f}"
+            f"NautilusTrader stopped after {engine.iteration} of {bars} bars; the last equity was {equity:.2f}", run
         )
     if exactly_one_each and answers != bars:
-        raise BacktestFailed(f"{bars} bars, but {len(run.signals)} signals and {len(run.rejections)} rejections")
+        words = f"{bars} bars, but {len(run.signals)} signals and {len(run.rejections)} rejections"
+        raise BacktestFailed(words, run)
 
 
 def _recorder(

@@ -1,6 +1,8 @@
-"""Keeps the books of a run whose strategy is not SAGE's: hears NT's order events, whoever sent the orders."""
+"""Hears NT's order events, whoever sent the orders: books for a strategy not SAGE's, and a log of every step."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from nautilus_trader.common.actor import Actor
 from nautilus_trader.config import ActorConfig
@@ -48,6 +50,55 @@ class Bookkeeper(Actor):
             self._ledger.book(fill_of(event))
         elif isinstance(event, (OrderRejected, OrderDenied)):
             self.refused_orders.append((event.ts_event, event.client_order_id.value, str(event.reason)))
+
+
+@dataclass(frozen=True)
+class OrderStep:
+    """One event in an order's life, in NT's words: what was asked for, and what became of it."""
+
+    ts_ns: int
+    order_id: str
+    event: str
+    side: str
+    kind: str
+    quantity: str
+    price: str
+    options: str
+
+
+class OrderLog(Actor):
+    """Writes down every step of every order up to the end of the bars.
+
+    What strategies do when the run stops, closing positions for example, comes after that and is left out: how long
+    the data last is no secret then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(ActorConfig(component_id="OrderLog"))
+        self.steps: list[OrderStep] = []
+
+    def on_start(self) -> None:
+        """Listen to orders."""
+        self.msgbus.subscribe(topic=ORDER_EVENTS, handler=self._on_order_event, priority=2)
+
+    def on_stop(self) -> None:
+        """Listen no longer; NT stops actors before strategies."""
+        self.msgbus.unsubscribe(topic=ORDER_EVENTS, handler=self._on_order_event)
+
+    def _on_order_event(self, event: OrderEvent) -> None:
+        told = event.to_dict(event)
+        options = dict(told.get("options") or {})
+        step = OrderStep(
+            ts_ns=event.ts_event,
+            order_id=event.client_order_id.value,
+            event=type(event).__name__,
+            side=str(told.get("order_side") or ""),
+            kind=str(told.get("order_type") or ""),
+            quantity=str(told.get("last_qty") or told.get("quantity") or ""),
+            price=str(told.get("last_px") or told.get("price") or options.pop("price", "")),
+            options=", ".join(f"{name} {value}" for name, value in sorted(options.items())),
+        )
+        self.steps.append(step)
 
 
 def fill_of(event: OrderFilled) -> Fill:

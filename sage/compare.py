@@ -36,7 +36,11 @@ class Difference:
 
 def difference_report(difference: Difference) -> dict[str, Any]:
     """A difference, plain enough for JSON; ``time`` is its time for people."""
-    values = {name: _json(getattr(difference, name)) for name in ("first", "second")}
+    values = {"first": difference.first, "second": difference.second}
+    if difference.column == TIME_OF.get(difference.table):
+        values = {name: iso(value) for name, value in values.items()}
+    else:
+        values = {name: _json(value) for name, value in values.items()}
     return dataclasses.asdict(difference) | {"time": iso(difference.ts_ns)} | values
 
 
@@ -80,7 +84,7 @@ def _between(table: str, time: str, first: pd.DataFrame, second: pd.DataFrame) -
     if len(first) == len(second):
         return None
     longer = first if len(first) > rows else second
-    words = ", ".join(f"{name} {value}" for name, value in longer.iloc[rows].items())
+    words = ", ".join(f"{name} {value}" for name, value in longer.iloc[rows].items() if name != time and value != "")
     told = (words, None) if longer is first else (None, words)
     return Difference(table, rows, int(longer[time].iloc[rows]), "", *told)
 

@@ -84,3 +84,33 @@ def test_what_cannot_be_used_ends_with_2(short: list[str], arguments: list[str],
     done = invoke(*short, *arguments)
     assert (done.exit_code, done.stdout) == (ExitCode.USAGE, "")
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("Handed", ExitCode.OK, "no look-ahead found"),
+        ("PeeksOneBar", ExitCode.CHECK_FAILED, "LOOK-AHEAD at bar"),
+        ("WithoutConfig", ExitCode.UNDECIDED, "undecided: the strategy sent no order"),
+    ],
+)
+def test_the_check_for_look_ahead_ends_with_what_it_found(
+    short: list[str], tmp_path: Path, name: str, code: ExitCode, said: str
+) -> None:
+    (tmp_path / "run.toml").write_text("[data.synthetic]\nbars = 300\n")
+    options = ["--level", "3", "--strategy", f"tests.sage.own:{name}", "--check-lookahead", "--lookahead-cuts", "2"]
+    done = invoke(*[option for option in short if option != "--json"], *options)
+    assert done.exit_code == code, done.stderr
+    assert said in done.stdout
+    kept = json.loads((tmp_path / "run" / "lookahead.json").read_text())
+    assert (kept["verdict"] == "clean") == (code == ExitCode.OK)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--check-lookahead", "--deadline-ms", "50"], ["--check-lookahead", "--walk-forward"], ["--lookahead-cuts", "3"]],
+)
+def test_a_check_that_makes_no_sense_is_refused(short: list[str], tmp_path: Path, options: list[str]) -> None:
+    done = invoke(*short, *options)
+    assert (done.exit_code, done.stdout) == (ExitCode.USAGE, "")
+    assert not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
 from nautilus_trader.common.events import TimeEvent
 from nautilus_trader.config import StrategyConfig
@@ -105,3 +106,113 @@ class TakesBars(Flips):
 
 class NotAStrategy:
     pass
+
+
+class Handed(Strategy):
+    """Long while its indicator, computed before the run from the bars that it was handed, is above zero; else flat.
+
+    What derives from it says where the indicator comes from, as a series by time; each bar takes the last value that is
+    stamped at its close or earlier.
+    """
+
+    def __init__(self, config: FlipsConfig, bars: pd.DataFrame) -> None:
+        super().__init__(config)
+        self.indicator = self.precompute(bars)
+
+    def precompute(self, bars: pd.DataFrame) -> pd.Series:
+        """Honest: the close beside its rolling mean."""
+        return bars["close"] - bars["close"].rolling(24).mean()
+
+    def on_start(self) -> None:
+        self.instrument = self.cache.instrument(self.config.bar_type.instrument_id)
+        self.subscribe_bars(self.config.bar_type)
+
+    def on_bar(self, bar: Bar) -> None:
+        long = self.indicator.asof(pd.Timestamp(bar.ts_event, tz="UTC")) > 0
+        if long == self.portfolio.is_flat(self.instrument.id):
+            side = OrderSide.BUY if long else OrderSide.SELL
+            quantity = self.instrument.make_qty(self.config.quantity / 10)
+            self.submit_order(self.order_factory.market(self.instrument.id, side, quantity))
+
+
+class PeeksOneBar(Handed):
+    """Knows the next close."""
+
+    def precompute(self, bars: pd.DataFrame) -> pd.Series:
+        return bars["close"].shift(-1) - bars["close"]
+
+
+class ScalesOnAll(Handed):
+    """Standardises by mean and deviation of all bars, those to come included."""
+
+    def precompute(self, bars: pd.DataFrame) -> pd.Series:
+        closes = bars["close"]
+        return (closes - closes.mean()) / closes.std()
+
+
+class StampedAtOpen(Handed):
+    """Resamples to four hours, stamped where they begin: pandas' default."""
+
+    def precompute(self, bars: pd.DataFrame) -> pd.Series:
+        closes = bars["close"].resample("4h").last()
+        return closes - closes.rolling(6).mean()
+
+
+class PeeksNowAndThen(Handed):
+    """Knows the next close on every fortieth bar, and is honest on all others."""
+
+    def precompute(self, bars: pd.DataFrame) -> pd.Series:
+        honest = super().precompute(bars)
+        peeking = bars["close"].shift(-1) - bars["close"]
+        honest.iloc[39::40] = peeking.iloc[39::40]
+        return honest
+
+
+class KnowsTheLength(Handed):
+    """Asks for the bar after the last one, and falls over where there is none."""
+
+    def on_bar(self, bar: Bar) -> None:
+        row = int(self.indicator.index.get_loc(pd.Timestamp(bar.ts_event, tz="UTC")))
+        if bar.ts_event < pd.Timestamp("2024-01-10", tz="UTC").value:
+            self.indicator.iloc[row + 1]
+        super().on_bar(bar)
+
+
+class LeavesItToChance(Handed):
+    """Differs from run to run, over the same bars."""
+
+    def precompute(self, bars: pd.DataFrame) -> pd.Series:
+        return super().precompute(bars) + np.random.default_rng().normal(0.0, 500.0, len(bars))
+
+
+class FlattensAtTheEnd(Handed):
+    """Closes what it holds when the run stops, and takes its orders back: usual, and no look-ahead."""
+
+    def on_stop(self) -> None:
+        self.cancel_all_orders(self.instrument.id)
+        self.close_all_positions(self.instrument.id)
+
+
+class BuiltTwiceOnly(Handed):
+    """Cannot be built a third time."""
+
+    built = 0
+
+    def precompute(self, bars: pd.DataFrame) -> pd.Series:
+        type(self).built += 1
+        if self.built > 2:
+            raise ValueError("not twice, but more")
+        return super().precompute(bars)
+
+
+class QuotesTheNextBar(Handed):
+    """Places limit orders at the next bar's low: times and quantities are innocent, prices are not."""
+
+    def precompute(self, bars: pd.DataFrame) -> pd.Series:
+        return bars["low"].shift(-1).fillna(bars["low"])
+
+    def on_bar(self, bar: Bar) -> None:
+        self.cancel_all_orders(self.instrument.id)
+        price = self.instrument.make_price(self.indicator.asof(pd.Timestamp(bar.ts_event, tz="UTC")))
+        quantity = self.instrument.make_qty(self.config.quantity / 100)
+        self.submit_order(self.order_factory.limit(self.instrument.id, OrderSide.BUY, quantity, price))
