@@ -1,111 +1,202 @@
-"""Adaptive conformal intervals for the return over the horizon.
+"""Calibrated intervals: of each bar's return over the horizon, and of the return over the whole of it.
 
-A score is the absolute forecast error over the forecast's own scale. The interval covers the past scores up to a
-level that is moved after each outcome: down when the interval missed too often, up when too seldom.
-Source: Gibbs and Candes (2021), "Adaptive Conformal Inference Under Distribution Shift", equation 2. Outcomes
-arrive one horizon late, and only then are used.
+Plain adaptive conformal inference (:mod:`regime.conformal`) keeps its promise on the whole, and breaks it at each hour
+and in each kind of market on its own. So the quantile of all scores is multiplied by a factor for the group of
+volatility that the market is in, and on intraday bars by one for the hour of the day; each factor moves on the outcomes
+of its own group, up after a miss and down after a hit, until the group is covered as promised.
+
+Outcomes arrive as many bars late as the forecast looked ahead, and only then are used.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right, insort
-from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from regime.config import CalibrationConfig
+from regime.conformal import AdaptiveConformal, FloatArray
 from regime.errors import CannotAnswer
+from regime.forecast import MEDIAN, Z90_MINUS_Z10, Forecast
 from regime.signal import Reason
 from regime.window import RingBuffer
 
-_MIN_ALPHA, _MAX_ALPHA = 0.001, 0.5
+IntArray = NDArray[np.int64]
+
+VOLATILITY_GROUPS = 3
+HOURS = 24
+
+_NEVER = np.iinfo(np.int64).min
+
+_REFERENCE_BARS = 2000
+_MIN_REFERENCE_BARS = 100
+_CUT_EVERY_BARS = 50
+_OFFSET_MAX = 3.0
+"""Factors of groups lie between exp(-3) and exp(3): twenty times is where a width is absurd."""
+
 _WIDTH_HALF_LIFE_BARS = 500
+
+ABSURD_RATIO = 50.0
+"""A calibrated interval this many times wider or narrower than one of realised volatility is absurd."""
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A forecast that waits for its outcome."""
+class Outlook:
+    """A forecast as calibration sees it: a row for each bar ahead, and the last for the return over all of them.
 
-    due_bar: int
-    expected_return: float
-    scale: float
-    log_price: float
-    factor: float | None
+    ``centres`` and ``scales`` have shape (horizon_bars + 1,): medians, and the standard deviations that the quantiles
+    imply. ``hours`` are those of the day, UTC, in which the bars ahead will close, shape (horizon_bars,); all 0 where
+    a day has no hours. ``volatility`` is the realised one, per bar.
+    """
+
+    centres: FloatArray
+    scales: FloatArray
+    hours: IntArray
+    volatility: float
+
+    @classmethod
+    def of(cls, forecast: Forecast, volatility: float, hours: IntArray) -> Outlook | Reason:
+        """A forecast's outlook, or why its quantiles are unsound."""
+        scale = forecast.scale(volatility)
+        if isinstance(scale, Reason):
+            return scale
+        quantiles = forecast.quantiles
+        widths = np.abs(quantiles[:, -1] - quantiles[:, 0]) / Z90_MINUS_Z10
+        # A step may be shut for good, as where the market was idle; its outcomes then still make finite scores.
+        scales = np.append(np.maximum(widths, scale * _SCALE_SHARE_MIN), scale)
+        return cls(np.append(quantiles[:, MEDIAN], forecast.expected_return), scales, hours, volatility)
+
+
+_SCALE_SHARE_MIN = 1e-3
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Calibrated intervals of log returns: of the next bar's, and of that over the horizon."""
+
+    bar: tuple[float, float]
+    horizon: tuple[float, float]
 
 
 class ConformalCalibrator:
-    """Scores, the adaptive level, and the interval they give."""
+    """Scores, levels, the groups' factors, and the intervals they give.
+
+    ``errors`` are the matured ones of the return over the horizon, standardised; ``offsets`` the logarithms of the
+    groups' factors, shapes (horizon_bars + 1, groups). ``proposed`` are half the widths of this bar's intervals, of the
+    next bar's return and of that over the horizon, before anybody asked whether they are absurd.
+    """
 
     def __init__(self, config: CalibrationConfig, horizon_bars: int) -> None:
         self._config = config
         self._horizon_bars = horizon_bars
-        self.errors = RingBuffer(config.window_scores)
-        self.alpha = config.miscoverage
         self.restarts = 0
-        self._pending: deque[Pending] = deque()
+        self.proposed: tuple[float, float] | None = None
         self._log_width: float | None = None
-        # The same errors in order of size, so that a quantile is a look and not a sort of a thousand numbers.
-        self._ordered: list[float] = []
-        self._magnitudes: list[float] = []
+        self._log_volatility = RingBuffer(_REFERENCE_BARS)
+        self._cuts = (math.inf, math.inf)
+        self._bars = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        config, rows = self._config, self._horizon_bars + 1
+        # Returns over the horizon overlap: a miss there is seldom alone, and must move less.
+        steps = [config.step_size] * self._horizon_bars + [config.step_size / self._horizon_bars]
+        self.conformal = AdaptiveConformal(config.miscoverage, steps, config.window_scores)
+        self._group_steps = np.array(
+            [config.group_step] * self._horizon_bars + [config.group_step / self._horizon_bars]
+        )
+        self.errors = RingBuffer(config.window_scores)
+        self.volatility_offsets = np.zeros((rows, VOLATILITY_GROUPS))
+        self.hour_offsets = np.zeros((rows, HOURS))
+        self._rows = np.arange(rows)
+        # Forecasts that wait for their outcomes, in the slot of the bar they were made at, modulo the slots.
+        self._lags = np.append(np.arange(1, rows), self._horizon_bars)
+        self._made_at = np.full(rows, _NEVER)
+        self._log_prices = np.zeros(rows)
+        self._centres, self._scales = np.zeros((rows, rows)), np.ones((rows, rows))
+        self._claimed = np.full((rows, rows), np.nan)
+        self._groups = np.zeros(rows, dtype=np.int64)
+        self._hours = np.zeros((rows, rows), dtype=np.int64)
 
     @property
     def scores(self) -> int:
-        """Matured scores at hand."""
+        """Matured scores of the return over the horizon."""
         return len(self.errors)
 
-    def observe(self, bar: int, log_price: float) -> None:
-        """Let the forecasts mature whose horizon ends with this bar.
+    def observe(self, bar: int, log_return: float, log_price: float) -> None:
+        """Let the forecasts mature that were about this bar.
 
         Parameters
         ----------
         bar
             Count of accepted bars.
-        log_price
-            Logarithm of this bar's close.
+        log_return, log_price
+            Of this bar's close.
         """
-        while self._pending and self._pending[0].due_bar <= bar:
-            due = self._pending.popleft()
-            if due.due_bar < bar:
-                continue
-            error = (log_price - due.log_price - due.expected_return) / due.scale
-            self._add(error)
-            if due.factor is not None and self._level_is_sound:
-                missed = float(abs(error) > due.factor)
-                step = self._config.step_size * (self._config.miscoverage - missed)
-                self.alpha = min(max(self.alpha + step, _MIN_ALPHA), _MAX_ALPHA)
+        rows, slots = self._rows, (bar - self._lags) % len(self._rows)
+        due = self._made_at[slots] == bar - self._lags
+        if not due.any():
+            return
+        outcomes = np.full(len(rows), log_return)
+        outcomes[-1] = log_price - self._log_prices[slots[-1]]
+        errors = outcomes - self._centres[slots, rows]
+        claimed = self._claimed[slots, rows]
+        errors[~due] = np.nan
+        standardised = errors / self._scales[slots, rows]
+        missed = np.where(np.isfinite(errors) & ~np.isnan(claimed), np.abs(errors) > claimed, np.nan)
+        self.conformal.observe(np.abs(standardised), missed)
+        if math.isfinite(standardised[-1]):
+            self.errors.append(standardised[-1])
+        moves = np.nan_to_num(self._group_steps * (missed - self._config.miscoverage))
+        for offsets, group in (
+            (self.volatility_offsets, self._groups[slots]),
+            (self.hour_offsets, self._hours[slots, rows]),
+        ):
+            offsets[rows, group] = np.clip(offsets[rows, group] + moves, -_OFFSET_MAX, _OFFSET_MAX)
 
-    def await_outcome(self, bar: int, log_price: float, expected_return: float, scale: float) -> None:
-        """Note a forecast made at this bar; its score comes a horizon later."""
-        factor = self._factor() if self.scores >= self._config.min_scores and self._level_is_sound else None
-        self._pending.append(Pending(bar + self._horizon_bars, expected_return, scale, log_price, factor))
+    def await_outcome(self, bar: int, log_price: float, outlook: Outlook) -> None:
+        """Note a forecast made at this bar; its scores come as its bars do."""
+        self._see_volatility(outlook.volatility)
+        slot = bar % len(self._rows)
+        self._made_at[slot], self._log_prices[slot] = bar, log_price
+        self._centres[slot], self._scales[slot] = outlook.centres, outlook.scales
+        self._groups[slot], self._hours[slot] = self._group(outlook.volatility), _with_horizon(outlook.hours)
+        enough = self.conformal.counts >= self._config.min_scores
+        self._claimed[slot] = np.where(enough, self._half_widths(outlook), np.nan)
 
     def forget_pending(self) -> None:
         """Drop forecasts whose horizon contains a gap: no score can be had of them."""
-        self._pending.clear()
+        self._made_at[:] = _NEVER
 
-    def interval(self, expected_return: float, scale: float) -> tuple[float, float]:
-        """The calibrated interval around a forecast.
+    def intervals(self, outlook: Outlook) -> Intervals:
+        """The calibrated intervals around a forecast.
 
         Raises
         ------
         CannotAnswer
-            FEW_SCORES before ``min_scores`` scores have matured; CALIBRATION_CORRUPT where the state makes no sense,
-        which also starts calibration over: a state that lies is worth less than none.
+            FEW_SCORES before ``min_scores`` scores of the horizon have matured; CALIBRATION_CORRUPT where the state
+            makes no sense, which also starts calibration over: a state that lies is worth less than none. ABSURD_WIDTH
+            where the intervals make none, though the state does.
         """
-        errors = self.errors.view()
-        # NaN and infinity stay in a sum of squares.
-        if not (self._level_is_sound and math.isfinite(errors @ errors) and len(self._ordered) == len(errors)):
+        self.proposed = None
+        if not self._is_sound:
             self._start_over()
             raise CannotAnswer(Reason.CALIBRATION_CORRUPT)
         if self.scores < self._config.min_scores:
             raise CannotAnswer(Reason.FEW_SCORES)
-        half_width = self._factor() * scale
-        return expected_return - half_width, expected_return + half_width
+        half_widths = self._half_widths(outlook)
+        bar, horizon = self.proposed = float(half_widths[0]), float(half_widths[-1])
+        if is_absurd(bar, outlook.volatility) or is_absurd(horizon, outlook.volatility * math.sqrt(self._horizon_bars)):
+            raise CannotAnswer(Reason.ABSURD_WIDTH)
+        next_return, expected = float(outlook.centres[0]), float(outlook.centres[-1])
+        return Intervals((next_return - bar, next_return + bar), (expected - horizon, expected + horizon))
 
     def probability_up(self, expected_return: float, scale: float) -> float:
         """Share of past standardised errors under which the return would have been positive."""
-        above = len(self._ordered) - bisect_right(self._ordered, -expected_return / scale)
-        return (above + 0.5) / (len(self._ordered) + 1.0)
+        above = int(np.count_nonzero(self.errors.view() > -expected_return / scale))
+        return (above + 0.5) / (self.scores + 1.0)
 
     def uncertainty(self, width: float) -> float:
         """The width against its own long-run geometric mean, in (0, 1): 0.5 at the mean. Moves the mean on."""
@@ -118,41 +209,47 @@ class ConformalCalibrator:
         return ratio / (1.0 + ratio)
 
     @property
-    def _level_is_sound(self) -> bool:
-        return _MIN_ALPHA <= self.alpha <= _MAX_ALPHA
-
-    def _add(self, error: float) -> None:
-        """Take in a matured error; the oldest one goes when there are enough."""
-        if not math.isfinite(error):
-            return
-        if self.errors.full:
-            oldest = self.errors.oldest
-            _remove(self._ordered, oldest)
-            _remove(self._magnitudes, abs(oldest))
-        self.errors.append(error)
-        insort(self._ordered, error)
-        insort(self._magnitudes, abs(error))
+    def _is_sound(self) -> bool:
+        errors = self.errors.view()
+        # NaN and infinity stay in sums of squares.
+        found = errors @ errors + self.volatility_offsets.sum() + self.hour_offsets.sum()
+        return math.isfinite(found) and self.conformal.is_sound
 
     def _start_over(self) -> None:
-        self.errors.clear()
-        self._ordered.clear()
-        self._magnitudes.clear()
-        self._pending.clear()
-        self.alpha = self._config.miscoverage
+        self._begin()
         self.restarts += 1
 
-    def _factor(self) -> float:
-        """The conformal quantile of the absolute errors at level 1 - alpha, with the finite-sample correction.
+    def _half_widths(self, outlook: Outlook) -> FloatArray:
+        """Half the width of each row's interval: scale, conformal factor, and the factors of its groups."""
+        offsets = self.volatility_offsets[:, self._group(outlook.volatility)]
+        offsets = offsets + self.hour_offsets[self._rows, _with_horizon(outlook.hours)]
+        return np.asarray(outlook.scales * self.conformal.factors() * np.exp(offsets))
 
-        Where more scores would be needed for the level, the largest one stands in for infinity; the adaptive
-        level makes up for it.
-        """
-        count = len(self._magnitudes)
-        return self._magnitudes[min(math.ceil((1.0 - self.alpha) * (count + 1)), count) - 1]
+    def _group(self, volatility: float) -> int:
+        """Which third of the volatilities seen lately this one belongs to."""
+        return int(volatility > self._cuts[0]) + int(volatility > self._cuts[1])
+
+    def _see_volatility(self, volatility: float) -> None:
+        self._log_volatility.append(math.log(volatility))
+        self._bars += 1
+        if self._bars % _CUT_EVERY_BARS == 0 and len(self._log_volatility) >= _MIN_REFERENCE_BARS:
+            low, high = np.quantile(self._log_volatility.view(), [1 / 3, 2 / 3])
+            self._cuts = math.exp(low), math.exp(high)
 
 
-def _remove(ordered: list[float], value: float) -> None:
-    """Take one value out, if it is there: a state that was tampered with is found out later, not here."""
-    at = bisect_left(ordered, value)
-    if at < len(ordered) and ordered[at] == value:
-        del ordered[at]
+def is_absurd(half_width: float, volatility: float) -> bool:
+    """Whether a calibrated interval is beyond belief: empty, unbounded, or far from what returns were like lately.
+
+    Parameters
+    ----------
+    half_width
+        Half of the interval's width.
+    volatility
+        Realised, over as many bars as the interval is about.
+    """
+    return not volatility / ABSURD_RATIO < half_width < volatility * ABSURD_RATIO
+
+
+def _with_horizon(hours: IntArray) -> IntArray:
+    """The hour of each row; the horizon as a whole counts to that of its first bar."""
+    return np.append(hours, hours[0])

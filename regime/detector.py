@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from regime import fallback
-from regime.calibration import ConformalCalibrator
+from regime.calibration import ConformalCalibrator, Outlook
 from regime.classifier import EwmaVolatility, RegimeClassifier, TrendFilter
 from regime.config import RegimeConfig
 from regime.errors import ForecastFailed
@@ -131,12 +131,15 @@ class Detector:
         self._take_in(bar)
         forecast, source, model_ms = self._forecast(started)
         volatility = state.volatility.value
-        scale = forecast.reason if isinstance(forecast, ForecastFailed) else forecast.scale(volatility)
+        if isinstance(forecast, ForecastFailed):
+            outlook: Outlook | Reason = forecast.reason
+        else:
+            outlook = Outlook.of(forecast, volatility, state.window.hours_ahead())
         evidence = Evidence(
             config=self.config,
             window=state.window,
             forecast=forecast,
-            forecast_scale=scale,
+            outlook=outlook,
             calibrator=state.calibrator,
             classifier=state.classifier,
             realised_trend=state.realised_trend,
@@ -154,6 +157,8 @@ class Detector:
             expected_return=answer.expected_return,
             interval_low=answer.interval[0],
             interval_high=answer.interval[1],
+            bar_interval_low=answer.bar_interval[0],
+            bar_interval_high=answer.bar_interval[1],
             realised_volatility=volatility,
             forecast_volatility=answer.forecast_volatility,
             transition_probability=answer.regime.transition_probability,
@@ -163,10 +168,9 @@ class Detector:
             ts_event=bar.ts_ns,
             ts_init=bar.ts_ns,
         )
-        if not isinstance(forecast, ForecastFailed) and not isinstance(scale, Reason):
+        if isinstance(outlook, Outlook) and isinstance(forecast, Forecast):
             # A sound forecast is entered for scoring, whichever level answered.
-            log_price = math.log(bar.close)
-            state.calibrator.await_outcome(state.accepted_bars, log_price, forecast.expected_return, scale)
+            state.calibrator.await_outcome(state.accepted_bars, math.log(bar.close), outlook)
             state.health.await_outcome(state.accepted_bars, forecast.quantiles, volatility)
         state.history.append(signal)
         self.last_timing = Timing(source, 1e3 * (self._stopwatch() - started), model_ms)
@@ -188,7 +192,7 @@ class Detector:
         state.health.observe(state.accepted_bars, newest, known)
         state.volatility.update(newest)
         state.classifier.observe(float(state.window.shown.view(1)[0]))
-        state.calibrator.observe(state.accepted_bars, math.log(bar.close))
+        state.calibrator.observe(state.accepted_bars, newest, math.log(bar.close))
 
     def _forecast(self, started: float) -> tuple[ForecastResult, str, float]:
         """Ask the store, then the model; never longer than the deadline allows."""

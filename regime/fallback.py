@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from regime.calibration import ConformalCalibrator
+from regime.calibration import ConformalCalibrator, Outlook
 from regime.classifier import Regime, RegimeClassifier
 from regime.config import RegimeConfig
 from regime.errors import CannotAnswer, ForecastFailed
@@ -48,7 +48,7 @@ ForecastResult = Forecast | ForecastFailed
 class Evidence:
     """All that the levels may look at for one bar.
 
-    ``forecast_scale`` is the forecast's standard deviation over the horizon, or why its quantiles are unsound.
+    ``outlook`` is the forecast as calibration sees it, or why its quantiles are unsound.
     ``realised_trend`` is a z-score, ``realised_volatility`` per bar; ``history`` holds the regimes answered lately.
     ``unhealthy`` says that the model's forecasts were worse than none for a while.
     """
@@ -56,7 +56,7 @@ class Evidence:
     config: RegimeConfig
     window: BarWindow
     forecast: ForecastResult
-    forecast_scale: float | Reason
+    outlook: Outlook | Reason
     calibrator: ConformalCalibrator
     classifier: RegimeClassifier
     realised_trend: float
@@ -74,6 +74,7 @@ class Answer:
     uncertainty: float
     expected_return: float
     interval: tuple[float, float]
+    bar_interval: tuple[float, float]
     forecast_volatility: float
 
 
@@ -81,13 +82,14 @@ def full(evidence: Evidence) -> Answer:
     """TiRex quantiles, validated and conformally calibrated."""
     forecast = _forecast(evidence)
     expected = forecast.expected_return
-    scale = evidence.forecast_scale
-    if isinstance(scale, Reason):
-        raise CannotAnswer(scale)
+    outlook = evidence.outlook
+    if isinstance(outlook, Reason):
+        raise CannotAnswer(outlook)
     if evidence.unhealthy:
         raise CannotAnswer(Reason.UNHEALTHY)
-    calibrator = evidence.calibrator
-    low, high = calibrator.interval(expected, scale)
+    calibrator, scale = evidence.calibrator, float(outlook.scales[-1])
+    intervals = calibrator.intervals(outlook)
+    low, high = intervals.horizon
     probability_up = calibrator.probability_up(expected, scale)
     regime = evidence.classifier.classify(_trend(evidence, expected, scale))
     return Answer(
@@ -96,6 +98,7 @@ def full(evidence: Evidence) -> Answer:
         uncertainty=calibrator.uncertainty(high - low),
         expected_return=expected,
         interval=(low, high),
+        bar_interval=intervals.bar,
         forecast_volatility=scale / math.sqrt(evidence.config.horizon_bars),
     )
 
@@ -154,14 +157,15 @@ def historical(evidence: Evidence) -> Answer:
     if not (math.isfinite(expected) and math.isfinite(volatility)):
         raise CannotAnswer(Reason.REGIMES_CORRUPT)
     # Before any return is known the average volatility is nil, and so is what can be said.
-    half_width = _z(evidence.config) * volatility * math.sqrt(evidence.config.horizon_bars) or math.inf
+    interval, bar_interval = _normal_intervals(evidence.config, expected, volatility)
     probability = float(np.mean([signal.transition_probability for signal in informed]))
     return Answer(
         regime=Regime(direction, state, probability),
         confidence=CONFIDENCE_CAP[Level.HISTORICAL] * count / len(informed),
         uncertainty=UNCERTAINTY[Level.HISTORICAL],
         expected_return=expected,
-        interval=(expected - half_width, expected + half_width),
+        interval=interval,
+        bar_interval=bar_interval,
         forecast_volatility=volatility,
     )
 
@@ -174,6 +178,7 @@ def emergency(evidence: Evidence) -> Answer:  # noqa: ARG001 (every level is ask
         uncertainty=UNCERTAINTY[Level.EMERGENCY],
         expected_return=0.0,
         interval=(-math.inf, math.inf),
+        bar_interval=(-math.inf, math.inf),
         forecast_volatility=0.0,
     )
 
@@ -247,7 +252,7 @@ def _realised_scale(evidence: Evidence) -> float:
 def _uncalibrated(evidence: Evidence, level: Level, trend: float | None, expected: float) -> Answer:
     """An answer whose interval is normal around ``expected``, with realised volatility as its width."""
     scale = _realised_scale(evidence)
-    half_width = _z(evidence.config) * scale
+    interval, bar_interval = _normal_intervals(evidence.config, expected, evidence.realised_volatility)
     regime = evidence.classifier.classify(trend)
     probability_up = _normal_cdf(expected / scale) if scale > 0 else 0.5
     return Answer(
@@ -255,9 +260,21 @@ def _uncalibrated(evidence: Evidence, level: Level, trend: float | None, expecte
         confidence=min(CONFIDENCE_CAP[level], _confidence(regime.direction, probability_up)),
         uncertainty=UNCERTAINTY[level],
         expected_return=expected,
-        interval=(expected - half_width, expected + half_width),
+        interval=interval,
+        bar_interval=bar_interval,
         forecast_volatility=evidence.realised_volatility,
     )
+
+
+def _normal_intervals(
+    config: RegimeConfig, expected: float, volatility: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Normal intervals of the return over the horizon and of the next bar's, unbounded without any volatility."""
+    bars = config.horizon_bars
+    half_width = NormalDist().inv_cdf(1.0 - config.calibration.miscoverage / 2) * volatility or math.inf
+    over_horizon = half_width * math.sqrt(bars)
+    drift = expected / bars
+    return (expected - over_horizon, expected + over_horizon), (drift - half_width, drift + half_width)
 
 
 def _confidence(direction: Direction, probability_up: float) -> float:
@@ -271,11 +288,6 @@ def _confidence(direction: Direction, probability_up: float) -> float:
             return 1.0 - abs(2.0 * probability_up - 1.0)
         case Direction.UNKNOWN:
             return 0.0
-
-
-def _z(config: RegimeConfig) -> float:
-    """Normal quantile of the configured coverage, two-sided."""
-    return NormalDist().inv_cdf(1.0 - config.calibration.miscoverage / 2)
 
 
 def _normal_cdf(value: float) -> float:

@@ -20,7 +20,7 @@ _LEVELS = np.array(QUANTILE_LEVELS)
 FloatArray = NDArray[np.float64]
 Context = NDArray[np.float32]
 
-_Z90_MINUS_Z10 = 2 * 1.2815515655446004
+Z90_MINUS_Z10 = 2 * 1.2815515655446004
 """Distance between the outer quantiles of a standard normal distribution."""
 
 CROSSING_TOLERANCE = 0.05
@@ -125,7 +125,7 @@ class Forecast:
             steps = quantiles[:, 1:] - quantiles[:, :-1]
             if bool((steps.min(axis=1) < -CROSSING_TOLERANCE * width).any()):
                 return Reason.CROSSED_QUANTILES
-        scale = math.sqrt(float(width @ width)) / _Z90_MINUS_Z10
+        scale = math.sqrt(float(width @ width)) / Z90_MINUS_Z10
         per_bar = scale / math.sqrt(len(width))
         if not realised_volatility / WIDTH_RATIO_MAX < per_bar < realised_volatility * WIDTH_RATIO_MAX:
             return Reason.ABSURD_WIDTH

@@ -20,6 +20,8 @@ class RegimeSignal(Data):
     expected_return: float
     interval_low: float
     interval_high: float
+    bar_interval_low: float
+    bar_interval_high: float
     realised_volatility: float
     forecast_volatility: float
     transition_probability: float
@@ -59,6 +61,8 @@ def to_nautilus(signal: Signal, instrument_id: InstrumentId) -> RegimeSignal:
         expected_return=signal.expected_return,
         interval_low=signal.interval_low,
         interval_high=signal.interval_high,
+        bar_interval_low=signal.bar_interval_low,
+        bar_interval_high=signal.bar_interval_high,
         realised_volatility=signal.realised_volatility,
         forecast_volatility=signal.forecast_volatility,
         transition_probability=signal.transition_probability,
@@ -79,6 +83,8 @@ def from_nautilus(data: RegimeSignal) -> Signal:
         expected_return=data.expected_return,
         interval_low=data.interval_low,
         interval_high=data.interval_high,
+        bar_interval_low=data.bar_interval_low,
+        bar_interval_high=data.bar_interval_high,
         realised_volatility=data.realised_volatility,
         forecast_volatility=data.forecast_volatility,
         transition_probability=data.transition_probability,

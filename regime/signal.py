@@ -97,6 +97,8 @@ class Signal:
     interval_low, interval_high
         Interval of the log return over the horizon at the configured coverage. Calibrated at level FULL,
         from realised volatility below it, and unbounded at EMERGENCY.
+    bar_interval_low, bar_interval_high
+        The same for the log return of the next bar alone.
     realised_volatility, forecast_volatility
         Standard deviation of log returns per bar; forecast_volatility falls back to the realised one.
     transition_probability
@@ -118,6 +120,8 @@ class Signal:
     expected_return: float
     interval_low: float
     interval_high: float
+    bar_interval_low: float
+    bar_interval_high: float
     realised_volatility: float
     forecast_volatility: float
     transition_probability: float

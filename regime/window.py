@@ -16,6 +16,8 @@ FloatArray = NDArray[np.float64]
 
 OUT_OF_ORDER = "out of order"
 
+_HOUR_NS = 3600 * 1_000_000_000
+
 
 @dataclass(frozen=True)
 class BarInput:
@@ -180,6 +182,17 @@ class BarWindow:
         """The season's factors of the bars to forecast, shape (horizon_bars,)."""
         horizon_bars = self._config.horizon_bars
         return self.season.outlook(horizon_bars) if self._config.seasonal else np.ones(horizon_bars)
+
+    def hours_ahead(self) -> NDArray[np.int64]:
+        """The hours of the day, UTC, in which the next bars close if none is left out, shape (horizon_bars,).
+
+        All 0 where a day has one bar or two.
+        """
+        ahead = np.arange(1, self._config.horizon_bars + 1)
+        if not self.season.intraday or self.last_ts_ns is None:
+            return np.zeros(len(ahead), dtype=np.int64)
+        # A bar that closes at the full hour belongs to the hour that ends there.
+        return (self.last_ts_ns - 1 + ahead * self._bar_ns) // _HOUR_NS % 24
 
     def _clock_went_back(self, bar: BarInput, why: str | None) -> bool:
         """Whether this is one bar too many that would be fine by an earlier clock."""

@@ -204,6 +204,7 @@ def validate(config: BacktestConfig) -> None:
         (regime.context_bars <= 4096, "context_bars must be at most 4096"),
         (0 < regime.calibration.miscoverage < 0.5, "miscoverage must lie between 0 and 0.5"),
         (0 <= regime.calibration.step_size < 1, "step_size must lie in [0, 1)"),
+        (0 <= regime.calibration.group_step < 1, "group_step must lie in [0, 1)"),
         (2 <= regime.calibration.min_scores <= regime.calibration.window_scores,
          "min_scores must lie between 2 and window_scores"),
         (0 <= regime.classifier.leave_trend <= regime.classifier.enter_trend,

@@ -131,6 +131,8 @@ def problem_with(signal: Signal, bar_ts_ns: int) -> str | None:
         return "expected return is not finite"
     if not signal.interval_low <= signal.expected_return <= signal.interval_high:
         return "expected return lies outside its interval"
+    if not signal.bar_interval_low <= signal.bar_interval_high:
+        return "the next bar's interval ends before it begins"
     volatilities = signal.realised_volatility, signal.forecast_volatility
     if not all(0.0 <= volatility < math.inf for volatility in volatilities):
         return "volatility is negative or not finite"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from regime.calibration import ABSURD_RATIO
 from regime.config import RegimeConfig
 from regime.forecast import CROSSING_TOLERANCE, MEDIAN, WIDTH_RATIO_MAX, FloatArray
 from regime.serving.breaker import BreakerState
@@ -131,6 +132,8 @@ class LevelJudge:
                 warm_up_bars = config.model_min_bars + config.horizon_bars + config.calibration.min_scores
                 young = not self._failed_before and shadow.restart is None and shadow.accepted < warm_up_bars
                 return frozenset({Reason.WARM_UP if young else Reason.FEW_SCORES})
+            case Level.FULL if seen.proposed is not None and self._beyond_belief(*seen.proposed):
+                return frozenset({Reason.ABSURD_WIDTH})
             case Level.BASIC if not outcome.median:
                 return outcome.why
             case Level.SMART | Level.SIMPLE:
@@ -174,6 +177,11 @@ class LevelJudge:
             return Outcome(frozenset({Reason.NOT_FINITE}))
         why = self._unsound(quantiles[0].astype(np.float64) * shadow.outlook()[:, None])
         return Outcome(frozenset({why}) if why else _NONE, median=True)
+
+    def _beyond_belief(self, bar: float, horizon: float) -> bool:
+        """Whether half the widths of the two calibrated intervals have nothing to do with this market."""
+        per_bar = np.array([bar, horizon / math.sqrt(self._config.horizon_bars)]) / self._shadow.volatility
+        return not bool(((per_bar > 1 / ABSURD_RATIO) & (per_bar < ABSURD_RATIO)).all())
 
     def _unsound(self, quantiles: FloatArray) -> Reason | None:
         """What is wrong with quantiles, shape (horizon_bars, 9), whose median is finite."""

@@ -33,9 +33,10 @@ class Seen:
 
     ``number`` is that of the market's bar, from 1: a fault may make none or several of one. ``took_s`` is the time
     from bar in to answer out. ``asked`` is what reached a process in that time, as sequence numbers and digests of
-    contexts; ``received`` is what came back. ``breaker``, ``times_opened``, ``scores``, ``usable_bars`` and
-    ``restart`` are the detector's state afterwards. ``faults`` were active at it, or at bars before it of which a
-    fault left nothing. ``book`` and ``orders`` are what the strategy made of the answer.
+    contexts; ``received`` is what came back. ``breaker``, ``times_opened``, ``scores``, ``proposed`` (half the widths
+    of the calibrated intervals, None where it did not come to any), ``usable_bars`` and ``restart`` are the detector's
+    state afterwards. ``faults`` were active at it, or at bars before it of which a fault left nothing. ``book`` and
+    ``orders`` are what the strategy made of the answer.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Seen:
     breaker: BreakerState
     times_opened: int
     scores: int
+    proposed: tuple[float, float] | None
     usable_bars: int
     restart: Reason | None
     faults: tuple[str, ...]
@@ -167,6 +169,7 @@ class ScheduledRig(Rig):
                 breaker=state.breaker.state,
                 times_opened=state.breaker.times_opened,
                 scores=state.calibrator.scores,
+                proposed=state.calibrator.proposed,
                 usable_bars=state.window.usable_bars,
                 restart=state.window.restart,
                 faults=tuple(sorted(self._unanswered)),

@@ -16,7 +16,7 @@ def _forget(stage: Stage) -> None:
 
 def _corrupt(stage: Stage) -> None:
     calibrator = stage.detector.state.calibrator
-    calibrator.alpha = math.nan
+    calibrator.conformal.levels[:] = math.nan
     calibrator.errors.append(math.nan)
 
 

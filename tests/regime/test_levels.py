@@ -111,11 +111,11 @@ def test_unsound_quantiles_leave_the_median(spoil: Answer, reason: Reason) -> No
     assert signal.uncertainty == fallback.UNCERTAINTY[Level.BASIC]
 
 
-@pytest.mark.parametrize("broken", [math.nan, math.inf, 0.0, 2.0])
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -2.0, 2.0])
 def test_corrupt_calibration_costs_only_the_calibrated_level(broken: float) -> None:
     subject = settled()
     state = subject.snapshot()
-    state.calibrator.alpha = broken
+    state.calibrator.conformal.levels[0] = broken
     subject.restore(state)
     signal = next_signal(subject)
     assert (signal.level, signal.reasons) == (Level.BASIC, (Reason.CALIBRATION_CORRUPT,))
