@@ -167,6 +167,8 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
         ("order size", volume_told(figures)),
         ("coverage", f"{_percent(coverage['realised'])} of {_percent(coverage['nominal'])} nominal"),
     ]
+    if figures["ensemble"] is not None:
+        rows.append(("ensemble", _ensemble_line(figures["ensemble"])))
     if accuracy is not None:
         direction, volatility = _percent(accuracy["direction"]), _percent(accuracy["volatility"])
         rows.append(("regime accuracy", f"direction {direction}, volatility {volatility}  (balanced)"))
@@ -223,6 +225,11 @@ def lookahead_summary(report: dict[str, Any]) -> None:
         ]
     rows += [("note", note) for note in report["notes"]]
     result_console().print(table_of(rows, "[bold]Look-ahead[/bold]"), highlight=False)
+def _ensemble_line(ensemble: dict[str, Any]) -> str:
+    """Mean weights of the alphas, the largest first."""
+    alphas = sorted(ensemble["alphas"].items(), key=lambda item: -item[1]["mean_weight"])
+    weights = "  ".join(f"{name} {alpha['mean_weight']:.2f}" for name, alpha in alphas)
+    return f"{weights}  (mean {ensemble['weights']} weights)"
 
 
 def replay_summary(report: dict[str, Any], directory: Path) -> None:

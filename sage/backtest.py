@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +37,11 @@ from regime.model.checkpoint import Checkpoint
 from regime.recorded import RecordedDetector
 from regime.serving.client import ModelClient
 from regime.signal import BarRejected, Level, Signal
+from sage.assembly import ensemble_of
 from sage.bookkeeper import Bookkeeper, BookkeeperConfig, OrderLog, OrderStep
 from sage.config import BacktestConfig, validate
 from sage.costs import CostRates, TradeCosts
+from sage.ensemble import Ensemble
 from sage.ledger import BookEntry, Ledger
 from sage.liquidity import VolumeLimit, volume_is_real
 from sage.model import RunModel, runs_online
@@ -47,6 +49,7 @@ from sage.plugins import Plugin, build_strategy, load_strategy
 from sage.progress import Progress, Silent
 from sage.rig import Parts, Rig
 from sage.strategy import SageStrategy, SageStrategyConfig, SentOrder
+from sage.votes import drop_notes
 
 CLOSURE_SECONDS = 5 * 86_400
 """Markets with sessions may be closed for a long weekend without leaving a gap."""
@@ -106,6 +109,7 @@ class BacktestRun:
     ignored_signals: dict[str, int] = field(default_factory=dict)
     forecast_failures: dict[str, int] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=lambda: Ledger(0.0))
+    ensemble: Ensemble | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     model_peak_rss_bytes: int = 0
     model_restarts: int = 0
@@ -168,6 +172,7 @@ def run_backtest(
     market: Market | None = None,
     trade_from_ns: int = 0,
     known: KnownForecasts | None = None,
+    slow_votes: Collection[tuple[int, str]] = (),
 ) -> BacktestRun:
     """Run a backtest.
 
@@ -188,6 +193,8 @@ def run_backtest(
         SAGE's strategy hears of bars that close earlier, and sends no order at them.
     known
         The forecasts of an earlier run: no model is asked, and a bar whose forecast is not among them gets none.
+    slow_votes
+        With ``recorded``, (ts_ns, alpha) of the votes that came too late in that run, and are dropped again.
 
     Raises
     ------
@@ -224,6 +231,9 @@ def run_backtest(
         run = BacktestRun(config, market, None, "", "", seconds=seconds, trade_from_ns=trade_from_ns)
         run.allow_short = market.kind.can_short if config.sizing.allow_short is None else config.sizing.allow_short
         run.ledger = Ledger(config.cash, run.cost_rates.carry)
+        if own is None:
+            late = None if recorded is None else slow_votes
+            run.ensemble = ensemble_of(config, market, run.cost_rates.trade_rate, parts.stopwatch, slow_votes=late)
         if isinstance(model, RunModel):
             try:
                 _prepare(model, run, show, timed)
@@ -246,6 +256,8 @@ def run_backtest(
             run.model_peak_rss_bytes = model.client.peak_rss_bytes
             run.model_restarts, run.notes = model.client.restarts, model.notes
             run.notes += _notes_on_failures(run)
+        if run.ensemble is not None:
+            run.notes += drop_notes(run.ensemble)
     seconds["total"] = time.perf_counter() - started
     return run
 
@@ -381,9 +393,10 @@ def _strategy(run: BacktestRun, rig: Rig, own: Plugin | None) -> tuple[Strategy,
         strategy = build_strategy(own, market, config.own.params)
         return strategy, Bookkeeper(BookkeeperConfig(bar_type=market.bar_type), run.ledger)
     policy = rig.policy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
+    assert run.ensemble is not None
     strategy_config = SageStrategyConfig(bar_type=market.bar_type, trade_from_ns=run.trade_from_ns)
     run.volume_limit = VolumeLimit(config.costs.participation if volume_is_real(market.kind) else 0.0)
-    ours = SageStrategy(strategy_config, config.sizing, policy, run.ledger, run.volume_limit)
+    ours = SageStrategy(strategy_config, run.ensemble, policy, run.ledger, run.volume_limit)
     return ours, ours
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import math
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,6 +18,8 @@ from data.synthetic import SyntheticConfig
 from regime.config import RegimeConfig
 from regime.model.checkpoint import EMBEDDED
 from regime.serving.config import ServingConfig
+from sage.ensemble import EnsembleConfig
+from sage.models.built_in import BUILT_IN
 from sage.sizing import SizingConfig
 
 Config = TypeVar("Config")
@@ -113,6 +116,7 @@ class BacktestConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     regime: RegimeConfig = field(default_factory=RegimeConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     sizing: SizingConfig = field(default_factory=SizingConfig)
     costs: CostConfig = field(default_factory=CostConfig)
     own: OwnConfig = field(default_factory=OwnConfig)
@@ -215,6 +219,7 @@ def validate(config: BacktestConfig) -> None:
         (0 < sizing.max_exposure <= 20, "max_exposure must lie between 0 and 20"),
         (sizing.target_volatility > 0, "target_volatility must be positive"),
         (0 <= sizing.rebalance_band < 1, "rebalance_band must lie in [0, 1)"),
+        *_limits(config),
         (config.data.synthetic.bars >= 2, "a market needs 2 bars or more"),
         (1 <= breaker.minimum_calls <= breaker.window_calls,
          "regime.breaker.minimum_calls must lie between 1 and window_calls"),
@@ -243,6 +248,47 @@ def validate(config: BacktestConfig) -> None:
     for holds, message in checks:
         if not holds:
             raise OptionError(message)
+
+
+def _limits(config: BacktestConfig) -> Iterator[tuple[bool, str]]:
+    """Limits of the position and of the weights, each alone and against each other."""
+    sizing, ensemble = config.sizing, config.ensemble
+    alphas = len(ensemble.alphas) + len(config.own.alphas)
+    floor = ensemble.weights.floor
+    yield (
+        sizing.rebalance_band < sizing.max_exposure,
+        (
+            f"sizing.rebalance_band ({sizing.rebalance_band:g}) must be below max_exposure ({sizing.max_exposure:g}), "
+            "or nothing would ever be bought"
+        ),
+    )
+    yield sizing.conviction_gain > 0, "sizing.conviction_gain must be positive"
+    yield 0 <= sizing.full_size_uncertainty < 1, "sizing.full_size_uncertainty must lie in [0, 1)"
+    yield 0 < sizing.brake_drawdown <= 1, "sizing.brake_drawdown must lie between 0 and 1"
+    yield (
+        0 <= sizing.release_drawdown < sizing.brake_drawdown,
+        (
+            f"sizing.release_drawdown ({sizing.release_drawdown:g}) must be below brake_drawdown "
+            f"({sizing.brake_drawdown:g}): the brake would let go where it takes hold"
+        ),
+    )
+    yield 0 < sizing.brake_factor <= 1, "sizing.brake_factor must lie between 0 and 1"
+    yield sizing.degrade_hold_bars >= 0, "sizing.degrade_hold_bars must not be negative"
+    yield sizing.emergency_flatten_bars >= 1, "sizing.emergency_flatten_bars must be 1 or more"
+    yield alphas >= 1, "ensemble.alphas: one alpha is needed at least"
+    yield floor >= 0, "ensemble.weights.floor must not be negative"
+    yield (
+        floor * alphas <= 1,
+        (
+            f"ensemble.weights.floor of {floor:g} for each of {alphas} alphas is more than there is: "
+            f"at most {1 / max(alphas, 1):.4g}"
+        ),
+    )
+    yield ensemble.weights.memory_bars >= 1, "ensemble.weights.memory_bars must be 1 or more"
+    yield ensemble.vote_limit_ms >= 0, "ensemble.vote_limit_ms must not be negative"
+    unknown = [name for name in ensemble.alphas if name not in BUILT_IN]
+    yield not unknown, f"ensemble.alphas: no alpha {', '.join(unknown)}; there are {', '.join(BUILT_IN)}"
+    yield len(set(ensemble.alphas)) == len(ensemble.alphas), "ensemble.alphas names one twice"
 
 
 def _require_finite(config: object, prefix: str) -> None:

@@ -28,6 +28,7 @@ from sage.config import BacktestConfig
 from sage.progress import Progress
 from sage.results import HASHED, columns_of, hash_of, hashed_tables
 from sage.rundir import SCHEMA_VERSION
+from sage.votes import slow_votes
 
 _AGAIN = "make the run again with sage backtest"
 
@@ -45,6 +46,7 @@ class Recording:
 
     ``tables`` are those that ``hash`` covers; ``answers`` are the detector's, one a bar. ``own`` holds the sha256 of
     the user's classes, by option; ``partial`` says what ended the run before its last bar, if anything did.
+    ``slow_votes`` are those that alphas gave too late, by (ts_ns, alpha).
     """
 
     directory: Path
@@ -56,6 +58,7 @@ class Recording:
     hash: str
     own: dict[str, str]
     partial: str | None
+    slow_votes: frozenset[tuple[int, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def replay(recording: Recording, progress: Progress | None = None, catalog: Path
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, catalog=str(catalog)))
     market = load_market(config)
     _require_same_bars(recording, market)
-    run = run_backtest(config, progress, recorded=recording.answers, market=market)
+    run = run_backtest(config, progress, recording.answers, market=market, slow_votes=recording.slow_votes)
     again = hashed_tables(run)
     difference = first_difference(recording.tables, again)
     stopped = str(run.stopped) if run.stopped is not None else None
@@ -151,7 +154,8 @@ def read_recording(directory: Path) -> Recording:
     answers: list[Signal | BarRejected] = [*_signals(directory / "signals.parquet", tables["signals"])]
     answers += [BarRejected(instrument_id, why, ts, ts) for ts, why in rejections.itertuples(index=False)]
     answers.sort(key=lambda answer: answer.ts_event)
-    return Recording(directory, config, bars, closes, answers, tables, recorded_hash, own, partial)
+    late = slow_votes(_read_table(directory / "weights.parquet", ["ts_ns"], whole=True))
+    return Recording(directory, config, bars, closes, answers, tables, recorded_hash, own, partial, late)
 
 
 def as_report(found: Replay) -> dict[str, Any]:
@@ -179,7 +183,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+def _read_table(path: Path, columns: list[str], *, whole: bool = False) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except FileNotFoundError as error:
@@ -189,7 +193,7 @@ def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     lacking = [name for name in columns if name not in frame]
     if lacking:
         raise DataError(f"{path} has no column {', '.join(lacking)}: of another version, or damaged; {_AGAIN}")
-    return frame[columns]
+    return frame if whole else frame[columns]
 
 
 def _signals(path: Path, frame: pd.DataFrame) -> list[Signal]:

@@ -1,7 +1,7 @@
 """Figures of a run, all from our own books, signals and timings.
 
-Every table has a fixed list of columns; the determinism hash covers those of signals, orders, fills and positions
-that depend on inputs and configuration alone.
+Every table has a fixed list of columns, but for that of the weights, which names the alphas. The determinism hash
+covers the columns of signals, orders, fills and positions that depend on inputs and configuration alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from regime.signal import Level, Signal
 from sage.backtest import BacktestRun, OrderRecord
 from sage.earnings import buy_and_hold, earnings
 from sage.ledger import Fill
+from sage.votes import ensemble_figures, weights_table
 
 FloatArray = NDArray[np.float64]
 
@@ -49,6 +50,7 @@ class Tables:
     positions: pd.DataFrame
     equity: pd.DataFrame
     timing: pd.DataFrame
+    weights: pd.DataFrame
 
 
 def tables(run: BacktestRun) -> Tables:
@@ -70,6 +72,7 @@ def tables(run: BacktestRun) -> Tables:
             ],
             columns=["ts_ns", "source", "total_ms", "model_ms"],
         ),
+        weights=weights_table(run.ensemble),
     )
 
 
@@ -226,6 +229,7 @@ def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
         "nautilus_equity": run.nautilus_equity,
         **earnings(run, tabled.equity),
         "average_exposure": float(tabled.equity["exposure"].abs().mean()) if len(tabled.equity) else 0.0,
+        "ensemble": ensemble_figures(run.ensemble),
         "coverage": coverage(run, tabled.signals),
         "regime_accuracy": regime_accuracy(run),
         "latency_ms": latency(tabled.timing),

@@ -27,6 +27,7 @@ from sage.backtest import BacktestRun
 from sage.config import as_dict
 from sage.results import Tables, summary, tables
 from sage.tearsheet import render
+from sage.votes import telemetry
 
 SCHEMA_VERSION = 2
 """Of the run directory; ``sage replay`` reads no other."""
@@ -78,12 +79,13 @@ def write(run: BacktestRun, directory: Path) -> dict[str, object]:
     tabled = tables(run)
     figures = summary(run, tabled)
     with whole(directory) as partial:
-        for name in ("signals", "rejections", "orders", "fills", "positions", "equity", "timing"):
+        for name in ("signals", "rejections", "orders", "fills", "positions", "equity", "timing", "weights"):
             frame: pd.DataFrame = getattr(tabled, name)
             frame.to_parquet(partial / f"{name}.parquet", index=False)
         manifest = _manifest(run)
         write_json(partial / "manifest.json", manifest)
         write_json(partial / "summary.json", figures)
+        write_json(partial / "alpha-latency.json", telemetry(run.ensemble))
         with (partial / "run.jsonl").open("w") as log:
             for event in _events(run, tabled, figures):
                 log.write(json.dumps(_plain(event)) + "\n")

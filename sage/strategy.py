@@ -19,12 +19,13 @@ from nautilus_trader.model.objects import QUANTITY_MAX
 from nautilus_trader.trading.strategy import Strategy
 
 from regime import nt_signal
+from regime.actor import bar_input
 from regime.signal import Level, Signal
 from sage.bookkeeper import fill_of
+from sage.ensemble import Ensemble
 from sage.ledger import BookEntry, Ledger
 from sage.liquidity import VolumeLimit
-from sage.models.forecast import forecast_conviction
-from sage.sizing import ExposurePolicy, Move, SizingConfig, Target, problem_with
+from sage.sizing import ExposurePolicy, Move, Target, problem_with
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ class SageStrategyConfig(StrategyConfig, frozen=True):
 
 
 class SageStrategy(Strategy):
-    """Trades one instrument on its regime signals.
+    """Trades one instrument on its regime signals, as an ensemble of alphas votes.
 
     Parameters
     ----------
     config
         NT's configuration.
-    sizing
-        Limits and speeds.
+    ensemble
+        Asks the alphas and weighs their votes.
     policy
         Decides exposures.
     ledger
@@ -71,7 +72,7 @@ class SageStrategy(Strategy):
     def __init__(
         self,
         config: SageStrategyConfig,
-        sizing: SizingConfig,
+        ensemble: Ensemble,
         policy: ExposurePolicy,
         ledger: Ledger,
         volume_limit: VolumeLimit | None = None,
@@ -83,7 +84,7 @@ class SageStrategy(Strategy):
         self.sent_orders: list[SentOrder] = []
         self._bar_type = config.bar_type
         self._trade_from_ns = config.trade_from_ns
-        self._sizing = sizing
+        self._ensemble = ensemble
         self._policy = policy
         self._ledger = ledger
         self._volume_limit = volume_limit or VolumeLimit(0.0)
@@ -137,8 +138,8 @@ class SageStrategy(Strategy):
             self._cancel_entries()
         self._last_level = signal.level
         bearable = self._volume_limit.at(bar.volume.as_double())
-        conviction = forecast_conviction(signal, self._sizing.conviction_gain)
-        target = self._policy.decide(signal, conviction, entry.exposure)
+        poll = self._ensemble.step(bar_input(bar), signal)
+        target = self._policy.decide(signal, poll.conviction, entry.exposure, poll.disagreement, entry.equity)
         if target.move is Move.NONE or self._has_working_orders():
             return
         self._trade(target, signal.level, entry, bearable)

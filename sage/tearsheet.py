@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from plotly.subplots import make_subplots
 from regime.signal import Level
 from sage.backtest import BacktestRun
 from sage.results import Tables, closes_of_signals, forecasts_from
+from sage.votes import weights_of
 
 MAX_POINTS = 4000
 """Longer runs are thinned for drawing; every figure is computed from all bars."""
@@ -34,6 +36,7 @@ _REGIME_COLOURS = {
     ("UNKNOWN", "HIGH"): "#b3bac4",
 }
 _LEVEL_COLOURS = ("#2e9e6b", "#9bc53d", "#e8c33b", "#ef9436", "#d8602c", "#a61c1c")
+_ALPHA_COLOURS = ("#2456a6", "#e0a63a", "#2f8f6b", "#8a4fa3", "#66717f", "#4aa3c8", "#a37f4f", "#c8473c")
 _INK, _GRID, _ACCENT, _MUTED = "#1d2733", "#e8ebef", "#2456a6", "#8c96a3"
 
 
@@ -55,6 +58,8 @@ def render(run: BacktestRun, tabled: Tables, figures: dict[str, Any], manifest: 
             _band_chart(run, tabled),
         ),
     ]
+    if figures["ensemble"] is not None:
+        charts.append(("Weights of the alphas", _ensemble_note(figures["ensemble"]), _weights_chart(tabled)))
     return template.render(
         plotly=get_plotlyjs(),
         run=run,
@@ -327,5 +332,33 @@ def _band_chart(run: BacktestRun, tabled: Tables) -> go.Figure:
         figure.update_yaxes(range=[-reach, reach], row=1, col=1)
     figure.update_yaxes(title_text="return, %", row=1, col=1)
     figure.update_yaxes(title_text="coverage, %", row=2, col=1)
+    figure.update_layout(height=480)
+    return figure
+
+
+def _ensemble_note(ensemble: dict[str, Any]) -> str:
+    dropped = sum(sum(alpha["dropped"].values()) for alpha in ensemble["alphas"].values())
+    told = f" {dropped:,} votes were dropped; see the notes." if dropped else ""
+    return (
+        f"How much each counts, bar by bar ({ensemble['weights']} weights); what all say together, and how far they "
+        f"disagree.{told}"
+    )
+
+
+def _weights_chart(tabled: Tables) -> go.Figure:
+    frame = tabled.weights.iloc[_thinned(len(tabled.weights))]
+    times = _times(frame["ts_ns"].to_numpy())
+    figure = _figure(2, [0.6, 0.4])
+    for (name, weights), colour in zip(weights_of(frame).items(), cycle(_ALPHA_COLOURS), strict=False):
+        figure.add_scatter(
+            x=times, y=weights, name=name, stackgroup="weights", mode="lines",
+            line={"width": 0.5, "color": colour}, row=1, col=1,
+        )  # fmt: skip
+    for column, colour in (("conviction", _ACCENT), ("disagreement", "#c8473c")):
+        figure.add_scatter(
+            x=times, y=frame[column], name=column, mode="lines", line={"width": 1, "color": colour}, row=2, col=1
+        )
+    figure.update_yaxes(title_text="weight", range=[0, 1], row=1, col=1)
+    figure.update_yaxes(title_text="conviction, disagreement", range=[-1, 1], row=2, col=1)
     figure.update_layout(height=480)
     return figure

@@ -77,9 +77,14 @@ def chaos_config() -> BacktestConfig:
         model=ModelConfig(online=True, store=False),
         serving=ServingConfig(start_timeout_s=10.0, silence_limit_s=3.0, back_off_s=1.0, back_off_max_s=8.0),
         regime=regime,
-        # A target beyond every cap, so that it is the caps that bind.
+        # A target beyond every cap, and next to no other limit, so that it is the caps that bind.
         sizing=SizingConfig(
-            target_volatility=3.0, conviction_gain=8.0, allow_short=True, emergency_flatten_bars=5, degrade_hold_bars=3
+            target_volatility=12.0,
+            conviction_gain=8.0,
+            allow_short=True,
+            emergency_flatten_bars=5,
+            degrade_hold_bars=3,
+            full_size_uncertainty=0.99,
         ),
     )
 

@@ -30,10 +30,10 @@ from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
 from regime.signal import Level, Signal
 from regime.window import BarInput
+from sage.percentiles import Latencies
 from sage.progress import Progress, Silent
 from stress.latency_records import EngineLatency, LatencyConfig, LatencyReport, check
 from stress.load import busy_cores
-from stress.percentiles import Latencies
 from stress.scratch import scratch_directory
 from stress.stream import endless_bars
 

@@ -14,7 +14,7 @@ from regime.model.engines import EngineKind, EngineSpec
 from regime.model.weights import ARCHITECTURES
 from regime.serving.protocol import MAX_CONTEXT_BARS, MAX_HORIZON_BARS, MAX_ROWS
 from regime.signal import Level
-from stress.percentiles import Latencies
+from sage.percentiles import Latencies
 
 
 @dataclass(frozen=True)

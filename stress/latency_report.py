@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from regime.signal import Level
+from sage.percentiles import answers_needed
 from stress.latency_records import EngineLatency, LatencyReport
-from stress.percentiles import answers_needed
 
 _COLOURS = ("#2456a6", "#e0a63a")
 _INK, _GRID, _LIMIT = "#1d2733", "#e8ebef", "#c8473c"

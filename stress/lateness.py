@@ -24,9 +24,9 @@ from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
 from regime.signal import Level, Signal
 from regime.window import BarInput
+from sage.percentiles import Latencies, answers_needed
 from sage.progress import Progress, Silent
 from stress.misbehaviour import Control, MisbehavingProcess, Misbehaviour
-from stress.percentiles import Latencies, answers_needed
 from stress.stream import endless_bars
 
 LIMIT_MS = 5.0

@@ -209,9 +209,9 @@ def test_the_run_directory_is_complete_and_readable(short_run: BacktestRun, tmp_
     directory = tmp_path / "run"
     figures = rundir.write(short_run, directory)
     names = {path.name for path in directory.iterdir()}
-    frames = {"signals", "rejections", "orders", "fills", "positions", "equity", "timing"}
+    frames = {"signals", "rejections", "orders", "fills", "positions", "equity", "timing", "weights"}
     assert names == {f"{name}.parquet" for name in frames} | {
-        "manifest.json", "summary.json", "run.jsonl", "report.html",
+        "manifest.json", "summary.json", "alpha-latency.json", "run.jsonl", "report.html",
     }  # fmt: skip
     assert len(pd.read_parquet(directory / "signals.parquet")) == SHORT_BARS
     assert json.loads((directory / "summary.json").read_text())["determinism_hash"] == figures["determinism_hash"]
@@ -319,3 +319,28 @@ def test_a_price_so_small_that_no_quantity_could_hold_the_money_is_survived() ->
     run = run_backtest(config)
     assert run.ledger.fills
     assert not run.refused_orders
+
+
+def test_every_alpha_votes_and_the_record_of_it_is_kept(short_run: BacktestRun, tmp_path: Path) -> None:
+    rundir.write(short_run, tmp_path / "run")
+    frame = pd.read_parquet(tmp_path / "run" / "weights.parquet")
+    assert frame["ts_ns"].tolist() == [entry.ts_ns for entry in short_run.book]
+    names = short_run.config.ensemble.alphas
+    weights = frame[[f"weight_{name}" for name in names]].to_numpy()
+    voted = frame[[f"vote_{name}" for name in names]].notna().to_numpy()
+    assert (weights[~voted] == 0.0).all()
+    assert (weights[voted] >= 0.05 - 1e-12).all()
+    assert weights[voted.any(axis=1)].sum(axis=1) == pytest.approx(1.0)
+    assert voted[-1].all()
+    latencies = json.loads((tmp_path / "run" / "alpha-latency.json").read_text())
+    assert set(latencies) == set(names) and all(one["hdr_histogram_us"] for one in latencies.values())
+    figures = json.loads((tmp_path / "run" / "summary.json").read_text())["ensemble"]
+    assert all(regime["regret"] <= regime["bound"] for regime in figures["regimes"])
+
+
+def test_without_its_model_a_run_gives_the_forecast_no_weight() -> None:
+    run = run_backtest(without_model())
+    assert run.ensemble is not None
+    at = run.ensemble.names.index("forecast")
+    assert {poll.weights[at] for poll in run.ensemble.polls} == {0.0}
+    assert run.orders

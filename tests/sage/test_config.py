@@ -76,6 +76,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("regime", "horizon_bars", 0),
         ("sizing", "max_exposure", 0.0),
         ("sizing", "target_volatility", 0.0),
+        ("sizing", "full_size_uncertainty", 1.0),
+        ("sizing", "brake_factor", 0.0),
+        ("sizing", "emergency_flatten_bars", 0),
+        ("sizing", "degrade_hold_bars", -1),
+        ("ensemble", "vote_limit_ms", -1.0),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(part: str, field: str, value: float) -> None:
@@ -87,6 +92,22 @@ def test_numbers_that_make_no_sense_are_refused(part: str, field: str, value: fl
         config = dataclasses.replace(config, **{field: value})
     with pytest.raises(OptionError, match=field):
         validate(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[sizing]\nbrake_drawdown = 0.1\nrelease_drawdown = 0.1\n", r"release_drawdown \(0.1\).*below brake_drawdown"),
+        ("[sizing]\nmax_exposure = 0.1\n", r"rebalance_band \(0.1\) must be below max_exposure \(0.1\)"),
+        ("[ensemble.weights]\nfloor = 0.25\n", r"floor of 0.25 for each of 5 alphas is more than there is: at most 0.2"),
+        ('[ensemble]\nalphas = ["trend", "carry"]\n', "no alpha carry; there are forecast"),
+        ('[ensemble]\nalphas = ["trend", "trend"]\n', "names one twice"),
+        ("[ensemble]\nalphas = []\n", "one alpha is needed"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        validate(load_config(written(tmp_path, text)))
 
 
 @pytest.mark.parametrize(

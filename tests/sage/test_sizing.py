@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regime.signal import EXPOSURE_CAP, Direction, Level, Reason, Signal, VolatilityState
-from sage.sizing import ExposurePolicy, Move, SizingConfig, problem_with
+from sage.sizing import DrawdownBrake, ExposurePolicy, Move, SizingConfig, ensemble_uncertainty, problem_with
 
 CONFIG = SizingConfig(max_exposure=1.0, rebalance_band=0.05, degrade_hold_bars=3, emergency_flatten_bars=5)
 BARS_PER_YEAR = 8760.0
@@ -44,16 +44,25 @@ def policy(*, allow_short: bool = False) -> ExposurePolicy:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(Level), st.floats(-1, 1), st.sampled_from(Direction)), max_size=60),
+    st.lists(
+        st.tuples(
+            st.sampled_from(Level),
+            st.floats(-1, 1) | st.just(math.nan),
+            st.sampled_from(Direction),
+            st.floats(0, 1),
+            st.floats(1, 1000),
+        ),
+        max_size=60,
+    ),
     st.booleans(),
 )
 def test_no_order_increases_exposure_beyond_the_cap_of_its_level(
-    stream: list[tuple[Level, float, Direction]], allow_short: bool
+    stream: list[tuple[Level, float, Direction, float, float]], allow_short: bool
 ) -> None:
     subject = policy(allow_short=allow_short)
     exposure = 0.0
-    for level, conviction, direction in stream:
-        target = subject.decide(signal(level, direction), conviction, exposure)
+    for level, conviction, direction, disagreement, equity in stream:
+        target = subject.decide(signal(level, direction), conviction, exposure, disagreement, equity)
         cap = EXPOSURE_CAP[level] * CONFIG.max_exposure
         if abs(target.exposure) > abs(exposure):
             assert abs(target.exposure) <= cap
@@ -164,3 +173,46 @@ def test_impossible_signals_are_not_traded_on(change: dict[str, object], problem
 def test_a_sound_signal_has_no_problem() -> None:
     assert problem_with(signal(), bar_ts_ns=1) is None
     assert problem_with(signal(Level.SMART), bar_ts_ns=1) is None
+
+
+def test_disagreement_takes_off_what_may_be_held_and_total_disagreement_closes() -> None:
+    def held(disagreement: float) -> float:
+        return policy().decide(signal(volatility=0.0005), 1.0, 0.0, disagreement).exposure
+
+    # The signal's own uncertainty is 0.5: up to 0.7 in all the size is whole.
+    assert held(0.0) == held(0.39) == CONFIG.max_exposure
+    assert held(0.7) == pytest.approx(0.5 * CONFIG.max_exposure)
+    assert held(1.0) == 0.0
+    assert policy().decide(signal(volatility=0.0005), 1.0, 0.6, 1.0).exposure == 0.0
+
+
+def test_uncertainty_never_lifts_the_cap_of_a_level() -> None:
+    sure = dataclasses.replace(signal(Level.SMART, volatility=0.0005), uncertainty=0.0)
+    assert policy().decide(sure, 1.0, 0.0, 0.0).exposure == EXPOSURE_CAP[Level.SMART]
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_uncertainty_grows_with_either_of_its_parts(own: float, disagreement: float, more: float) -> None:
+    together = ensemble_uncertainty(own, disagreement)
+    assert max(own, disagreement) - 1e-12 <= together <= 1.0
+    assert ensemble_uncertainty(own, max(disagreement, more)) >= together - 1e-12
+
+
+def test_where_nobody_votes_the_position_is_held() -> None:
+    assert policy().decide(signal(volatility=0.0005), math.nan, 0.4).move is Move.NONE
+    assert policy().decide(signal(Level.SMART, volatility=0.0005), math.nan, 0.9).move is Move.NONE
+
+
+def test_after_a_loss_positions_are_smaller_until_it_is_made_up_for_in_good_part() -> None:
+    brake = DrawdownBrake(CONFIG)
+    factors = [brake.factor(equity) for equity in (100, 81, 79, 89, 81, 91, 81, 120, 97, 95)]
+    assert factors == [1, 1, 0.5, 0.5, 0.5, 1, 1, 1, 1, 0.5]
+    subject = policy()
+    assert subject.decide(signal(volatility=0.0005), 1.0, 0.0, 0.0, 100.0).exposure == 1.0
+    braked = subject.decide(signal(volatility=0.0005), 1.0, 1.0, 0.0, 75.0)
+    assert (braked.exposure, braked.move) == (0.5, Move.SIGNAL)
+
+
+def test_nothing_left_is_a_drawdown_like_any_other() -> None:
+    brake = DrawdownBrake(CONFIG)
+    assert [brake.factor(equity) for equity in (0.0, 10.0, 0.0, -5.0)] == [1.0, 1.0, 0.5, 0.5]

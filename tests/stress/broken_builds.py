@@ -145,8 +145,15 @@ class IgnoredDeadline(ChaosRig):
 class Greedy(ExposurePolicy):
     """Does not believe that poorer levels support less."""
 
-    def decide(self, signal: Signal, conviction: float, exposure: float) -> Target:
-        target = super().decide(signal, conviction, exposure)
+    def decide(
+        self,
+        signal: Signal,
+        conviction: float,
+        exposure: float,
+        disagreement: float = 0.0,
+        equity: float | None = None,
+    ) -> Target:
+        target = super().decide(signal, conviction, exposure, disagreement, equity)
         if target.move is not Move.SIGNAL or signal.level is Level.FULL:
             return target
         return dataclasses.replace(target, exposure=1.2 * target.exposure)

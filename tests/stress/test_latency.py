@@ -19,11 +19,11 @@ from data.errors import OptionError
 from regime.model.engines import EngineSpec
 from regime.signal import Level
 from regime.window import rejection_of
+from sage.percentiles import PERCENTILES, Latencies, answers_needed
 from stress.latency import measure
 from stress.latency_records import LatencyConfig, LatencyReport, check
 from stress.latency_report import as_document, as_html
 from stress.load import busy_cores
-from stress.percentiles import PERCENTILES, Latencies, answers_needed
 from stress.stream import _LAP_BARS, endless_bars
 
 SHORT = LatencyConfig(rate_hz=50.0, seconds=1.0)

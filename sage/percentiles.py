@@ -39,6 +39,10 @@ class Latencies:
         highest = self._histogram.get_max_value() / 1e3 if len(self) else None
         return {name: self.at(percentile) for name, percentile in PERCENTILES.items()} | {"max": highest}
 
+    def encoded(self) -> str:
+        """The histogram, in microseconds, in HdrHistogram's own compressed format (base64)."""
+        return str(self._histogram.encode().decode())
+
     def curve(self) -> tuple[list[float], list[float]]:
         """Percentiles and their latencies in milliseconds, as far out as there is a single answer beyond."""
         percentiles, latencies = [], []
