@@ -225,6 +225,8 @@ def lookahead_summary(report: dict[str, Any]) -> None:
         ]
     rows += [("note", note) for note in report["notes"]]
     result_console().print(table_of(rows, "[bold]Look-ahead[/bold]"), highlight=False)
+
+
 def _ensemble_line(ensemble: dict[str, Any]) -> str:
     """Mean weights of the alphas, the largest first."""
     alphas = sorted(ensemble["alphas"].items(), key=lambda item: -item[1]["mean_weight"])

@@ -99,7 +99,10 @@ def test_numbers_that_make_no_sense_are_refused(part: str, field: str, value: fl
     [
         ("[sizing]\nbrake_drawdown = 0.1\nrelease_drawdown = 0.1\n", r"release_drawdown \(0.1\).*below brake_drawdown"),
         ("[sizing]\nmax_exposure = 0.1\n", r"rebalance_band \(0.1\) must be below max_exposure \(0.1\)"),
-        ("[ensemble.weights]\nfloor = 0.25\n", r"floor of 0.25 for each of 5 alphas is more than there is: at most 0.2"),
+        (
+            "[ensemble.weights]\nfloor = 0.25\n",
+            r"floor of 0.25 for each of 5 alphas is more than there is: at most 0.2",
+        ),
         ('[ensemble]\nalphas = ["trend", "carry"]\n', "no alpha carry; there are forecast"),
         ('[ensemble]\nalphas = ["trend", "trend"]\n', "names one twice"),
         ("[ensemble]\nalphas = []\n", "one alpha is needed"),
