@@ -68,6 +68,7 @@ def backtest(
     param: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE for your strategy's configuration; repeatable.")
     ] = None,
+    forecaster: Annotated[str | None, typer.Option(help="A forecaster of your own in the model's place.")] = None,
     walk: Annotated[
         bool, typer.Option("--walk-forward", help="Trade on successive windows, each after the bars before it.")
     ] = False,
@@ -131,7 +132,7 @@ def backtest(
                 participation=participation,
                 latency_ms=latency_ms,
             ),
-            own=_own_options(settings, strategy, param),
+            own=_own_options(settings, strategy, param, forecaster),
             walk_forward=with_values(
                 settings.walk_forward, folds=folds, fold_bars=fold_bars, train_bars=train_bars, rolling=rolling
             ),
@@ -228,7 +229,9 @@ def _regime_options(
     )
 
 
-def _own_options(settings: BacktestConfig, strategy: str | None, params: list[str] | None) -> Any:
+def _own_options(
+    settings: BacktestConfig, strategy: str | None, params: list[str] | None, forecaster: str | None
+) -> Any:
     from data.errors import OptionError
     from sage.config import with_values
 
@@ -238,4 +241,6 @@ def _own_options(settings: BacktestConfig, strategy: str | None, params: list[st
         if not (name.isidentifier() and equals):
             raise OptionError(f"--param {text}: write NAME=VALUE")
         given[name] = value
-    return with_values(settings.own, strategy=strategy, params=settings.own.params | given if given else None)
+    return with_values(
+        settings.own, strategy=strategy, forecaster=forecaster, params=settings.own.params | given if given else None
+    )

@@ -205,7 +205,8 @@ def lookahead_summary(report: dict[str, Any]) -> None:
         ("compared", f"{report['runs']:,} runs with other futures, from {len(report['cuts'])} bars on: {compared}"),
         (
             "resolution",
-            f"a peek of one bar must show at {report['probed']:,} of the {report['decisions']:,} bars with an order",
+            f"a peek of one bar must show in the signal of each of these bars, and at {report['probed']:,} of the "
+            f"{report['decisions']:,} bars with an order",
         ),
     ]
     if report["verdict"] == "clean":

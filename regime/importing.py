@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def load(spec: str) -> type:
 
 
 def require(
-    spec: str, found: object, protocol: str, methods: dict[str, Sequence[str]], values: Collection[str]
+    spec: str, found: object, protocol: str, methods: Mapping[str, Sequence[str]], values: Collection[str]
 ) -> None:
     """Refuse what lacks parts of a protocol, naming all of them.
 
@@ -137,7 +137,7 @@ def require(
         raise NotUsable(f"{spec} is no {protocol}: it lacks {' and '.join(lacking)}")
 
 
-def build(spec: str, cls: type, offered: dict[str, Callable[[], Any]]) -> Any:
+def build(spec: str, cls: type, offered: Mapping[str, Callable[[], Any]]) -> Any:
     """Call a class's constructor with those of the offered values that it has parameters for, by name.
 
     Raises

@@ -306,6 +306,8 @@ def _prepare(model: RunModel, run: BacktestRun, show: Progress, timed: Timed) ->
     """Start the model if it is needed, and make the missing forecasts unless the run is online."""
     market, regime = run.market, run.config.regime
     run.checkpoint, run.engine_name = model.client.checkpoint, model.engine_name
+    if model.own is not None:
+        run.own["--forecaster"] = model.own
     bars = [bar_input(bar) for bar in market.nautilus_bars]
     missing = 0
     if not runs_online(run.config):
@@ -313,7 +315,7 @@ def _prepare(model: RunModel, run: BacktestRun, show: Progress, timed: Timed) ->
             missing = model.count_missing(bars, regime, market.size.seconds)
     if missing or runs_online(run.config):
         with timed("start_model"):
-            model.start(show)
+            model.start(market.bars, show)
         run.engine_name = model.engine_name
     if missing:
         with timed("forecast_ahead"):

@@ -6,14 +6,23 @@ import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from data.bars import Bars
+from data.errors import OptionError
 from regime.config import RegimeConfig
+from regime.errors import ModelUnavailable, UserCodeRaised
+from regime.importing import NotUsable, Source
+from regime.model.checkpoint import Checkpoint
 from regime.model.engines import EngineChoice
 from regime.serving.ahead import AheadForecasts, forecast_ahead, missing_windows
 from regime.serving.client import ModelClient
+from regime.serving.config import ServingConfig
+from regime.serving.process import OWN_ENGINE, launcher_of_own
 from regime.serving.store import ForecastStore, StoreKey, default_root
 from regime.window import BarInput
 from sage.config import BacktestConfig
+from sage.plugins import bars_frame, locate_plugin
 from sage.progress import Progress
 from sage.rig import Rig
 
@@ -33,32 +42,62 @@ class RunModel:
         self.engine_name = choice.name
         self.notes: list[str] = [choice.note] if choice.note else []
         self.known = AheadForecasts(client.checkpoint_id, None)
+        self.own: Source | None = None
         self.total = 0
         self._config = config
         self._store: ForecastStore | None = None
+        self._bars_file: Path | None = None
         if config.model.store and not runs_online(config):
             self._open_store()
-        if not len(self.known):
-            # Sure to be needed: let it load while the bars are read.
-            client.launch()
 
     @classmethod
     def open(cls, config: BacktestConfig, rig: Rig, stack: ExitStack) -> RunModel:
-        """Find the checkpoint and its engine. Raises ModelUnavailable if there is none."""
+        """Find the checkpoint and its engine. Raises ModelUnavailable if there is none.
+
+        A user's own forecaster is found instead where the run has one. Raises OptionError if there is none of its name.
+        """
+        if config.own.forecaster is not None:
+            return cls._open_own(config, config.own.forecaster, rig, stack)
         checkpoint = rig.checkpoint(config.model.name)
         choice = rig.engine(config.serving.engine)
-        serving = dataclasses.replace(config.serving, hang_limit_s=config.regime.hang_limit_s)
-        if config.regime.deadline_ms and not serving.watch_s and type(rig) is Rig:
-            # Live-like: time passes between bars, and a process can be back before the next one asks for it. Rigs look
-            # after their processes themselves.
-            serving = dataclasses.replace(serving, watch_s=WATCH_S)
+        serving = _serving(config, rig)
         client = stack.enter_context(rig.client(checkpoint, serving))
-        return cls(config, client, choice)
+        model = cls(config, client, choice)
+        if not len(model.known):
+            # Sure to be needed: let it load while the bars are read.
+            client.launch()
+        return model
 
-    def start(self, show: Progress) -> None:
-        """Start the model process and wait for it. Raises ModelUnavailable if it cannot."""
+    @classmethod
+    def _open_own(cls, config: BacktestConfig, spec: str, rig: Rig, stack: ExitStack) -> RunModel:
+        source = locate_plugin("--forecaster", spec)
+        bars_file = Path(stack.enter_context(TemporaryDirectory(prefix="sage-bars-"))) / "bars.parquet"
+        serving = _serving(config, rig)
+        launch = launcher_of_own(spec, Path.cwd(), bars_file)
+        checkpoint = Checkpoint(spec, Path(source.file), source.sha256, None)
+        client = stack.enter_context(ModelClient(checkpoint, serving, rig.stopwatch, launch))
+        model = cls(config, client, EngineChoice("auto", OWN_ENGINE))
+        model.own, model._bars_file = source, bars_file
+        return model
+
+    def start(self, bars: Bars, show: Progress) -> None:
+        """Start the model process and wait for it.
+
+        Raises
+        ------
+        ModelUnavailable
+            If it cannot.
+        OptionError, UserCodeRaised
+            If a user's own forecaster is none, or raises when it is built.
+        """
         show.stage("starting the model process", 1)
-        self.client.start()
+        if self._bars_file is not None:
+            bars_frame(bars).to_parquet(self._bars_file)
+        try:
+            self.client.start()
+        except ModelUnavailable as error:
+            _raise_mistake(error)
+            raise
         if self.client.engine != self.engine_name:
             # What the weights turned out to be decides; forecasts of another engine are not theirs.
             self.engine_name = self.client.engine
@@ -88,6 +127,8 @@ class RunModel:
         self.client.close()
         if self._store is not None:
             self.notes += [f"forecast store: {line}" for line in self._store.damaged]
+        if self.own is not None and self.client.first_error:
+            self.notes.append(f"{self.own.spec} raised first: {self.client.first_error}")
         if self.known.error:
             self.notes.append(f"forecast store: {self.known.error}")
 
@@ -107,5 +148,28 @@ class RunModel:
 
 
 def runs_online(config: BacktestConfig) -> bool:
-    """True where the model is asked bar by bar: when told to, and whenever its speed is judged by a deadline."""
-    return config.model.online or config.regime.deadline_ms > 0
+    """True where the model is asked bar by bar: when told to, and whenever its speed is judged by a deadline.
+
+    A user's own forecaster is, always: nobody knows what its forecasts depend on, so none is kept for another run.
+    """
+    return config.model.online or config.regime.deadline_ms > 0 or config.own.forecaster is not None
+
+
+def _serving(config: BacktestConfig, rig: Rig) -> ServingConfig:
+    serving = dataclasses.replace(config.serving, hang_limit_s=config.regime.hang_limit_s)
+    if config.regime.deadline_ms and not serving.watch_s and type(rig) is Rig:
+        # Live-like: time passes between bars, and a process can be back before the next one asks for it. Rigs look
+        # after their processes themselves.
+        serving = dataclasses.replace(serving, watch_s=WATCH_S)
+    return serving
+
+
+def _raise_mistake(error: BaseException) -> None:
+    """Raise what a user's own forecaster did wrong before its process was ready, if that is behind this error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, NotUsable):
+            raise OptionError(f"--forecaster {cause}") from error
+        if isinstance(cause, UserCodeRaised):
+            raise UserCodeRaised(f"--forecaster {cause}", cause.trace) from error
+        cause = cause.__cause__

@@ -93,12 +93,14 @@ class ModelClient:
         self.engine = ""
         self.engine_note = ""
         self.context_bars = 0
+        self.first_error = ""
         self.peak_rss_bytes = 0
         self.check_ms: float | None = None
         self.recycled = 0
         self._config = config or ServingConfig()
         self._stopwatch = stopwatch
         self._launch = launch
+        self._checkpoint_id = ""
         self._lock = threading.Lock()
         self._current: _Process | None = None
         self._successor: _Process | None = None
@@ -114,8 +116,8 @@ class ModelClient:
 
     @property
     def checkpoint_id(self) -> str:
-        """First 16 hex digits of the weights' sha256."""
-        return self.checkpoint.id
+        """First 16 hex digits of the weights' sha256; of a user's own forecaster, what it says itself."""
+        return self._checkpoint_id or self.checkpoint.id
 
     def __enter__(self) -> ModelClient:
         return self
@@ -177,6 +179,8 @@ class ModelClient:
             if reply.status is Status.OUT_OF_MEMORY:
                 # At its ceiling already: it would refuse for good, and never come to the next look.
                 self._relieve_if_large(found)
+            if reply.status is Status.ERROR:
+                self.first_error = self.first_error or reply.text
             require_answer_to(request, reply, contexts)
             self._failures_in_a_row = 0
             quantiles = found.process.quantiles(rows, horizon_bars)
@@ -292,7 +296,7 @@ class ModelClient:
                 raise ForecastFailed(Reason.MODEL_UNAVAILABLE, str(error)) from error
         if started is not None:
             self.engine, self.engine_note = started.engine, started.note
-            self.context_bars = started.context_bars
+            self.context_bars, self._checkpoint_id = started.context_bars, started.checkpoint_id
             found.ready = True
         return found.ready
 

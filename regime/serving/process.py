@@ -19,13 +19,18 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from regime.errors import UserCodeRaised
 from regime.forecast import Context
+from regime.importing import NotUsable
 from regime.model.checkpoint import Checkpoint
 from regime.model.engines import EngineSpec
 from regime.serving.config import ServingConfig
 from regime.serving.protocol import Block, Reply, Request
 
 MB = 10**6
+
+OWN_ENGINE = "own"
+"""What the engine of a user's own forecaster is called."""
 
 _KILLED_WITHIN_S = 5.0
 
@@ -35,16 +40,17 @@ class ProcessDied(Exception):
 
 
 class StartFailed(Exception):
-    """The process could not load the model; the message is its own."""
+    """The process could not load the model; the message is its own. A user's own mistake is its cause."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """What a process says once it has loaded the model."""
+    """What a process says once it has loaded the model; ``checkpoint_id`` where that is for the model to say."""
 
     engine: str
     note: str
     context_bars: int
+    checkpoint_id: str = ""
 
 
 class ModelProcess(Protocol):
@@ -137,8 +143,8 @@ class ChildProcess:
         except (EOFError, OSError) as error:
             raise self._died() from error
         if "error" in message:
-            raise StartFailed(message["error"])
-        return Started(message["engine"], message["note"], message["context_bars"])
+            raise StartFailed(message["error"]) from _mistake(message)
+        return Started(message["engine"], message["note"], message["context_bars"], message.get("checkpoint_id", ""))
 
     def ask(self, request: Request, contexts: Context) -> None:
         """See :class:`ModelProcess`."""
@@ -212,6 +218,37 @@ class ChildProcess:
 def launch_child(checkpoint: Checkpoint, config: ServingConfig) -> ModelProcess:
     """The launcher of every ordinary run."""
     return ChildProcess(checkpoint, config)
+
+
+def launcher_of_own(spec: str, directory: Path, bars: Path) -> Launcher:
+    """Launches processes in which a user's own forecaster answers; see :mod:`regime.serving.own`.
+
+    Parameters
+    ----------
+    spec
+        The forecaster, ``package.module:Class``.
+    directory
+        Where its module is looked for first.
+    bars
+        A Parquet file of all bars, for a constructor that asks for them; read when a process starts.
+    """
+    own = {"spec": spec, "directory": str(directory), "bars": str(bars)}
+
+    def launch(checkpoint: Checkpoint, config: ServingConfig) -> ModelProcess:
+        extra = {"own": own | {"hang_limit_s": config.hang_limit_s}}
+        return ChildProcess(checkpoint, config, "regime.serving.own", extra)
+
+    return launch
+
+
+def _mistake(message: dict[str, str]) -> Exception | None:
+    """The user's mistake that a process has told of, if it was one."""
+    match message.get("kind"):
+        case "NotUsable":
+            return NotUsable(message["error"])
+        case "UserCodeRaised":
+            return UserCodeRaised(message["error"], message["trace"])
+    return None
 
 
 def memory_limit_bytes(config: ServingConfig) -> int:

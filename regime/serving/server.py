@@ -19,12 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regime.errors import ModelUnavailable
+from regime.errors import ModelUnavailable, UserCodeRaised
 from regime.forecast import Context
+from regime.importing import NotUsable
 from regime.model.checkpoint import Checkpoint, sha256_of
 from regime.model.engines import EngineSpec, load_engine
 from regime.model.weights import load_weights
@@ -45,35 +47,32 @@ class Answer:
 AnswerFunction = Callable[[Context, int], Answer]
 """Contexts and a horizon in, an answer out; raises what it likes."""
 
+LoadFunction = Callable[[dict[str, Any]], tuple[AnswerFunction, dict[str, Any]]]
+"""What this process was told in; what answers, and what to say of it, out."""
 
-def main(arguments: list[str], disturb: Callable[[AnswerFunction], AnswerFunction] | None = None) -> int:
-    """Serve until the parent closes the pipe or is gone. A rig may put ``disturb`` in the model's way."""
+
+def main(
+    arguments: list[str],
+    disturb: Callable[[AnswerFunction], AnswerFunction] | None = None,
+    load: LoadFunction | None = None,
+) -> int:
+    """Serve until the parent closes the pipe or is gone. A rig may put ``disturb`` in the model's way.
+
+    ``load`` gets what is to answer; the checkpoint, unless something else is asked for.
+    """
     spec = json.loads(arguments[0])
     _die_with_parent(spec["parent"])
     pipe = Connection(spec["pipe"])
     block = Block(spec["block"])
     threading.Thread(target=_beat, args=(block, spec["parent"]), daemon=True).start()
     _limit_memory(spec["memory_limit_bytes"])
-    checkpoint = Checkpoint(spec["name"], Path(spec["weights"]), spec["sha256"], spec["hyper_parameters"])
     started = time.perf_counter()
     try:
-        _require_room(checkpoint.weights)
-        _require_recorded_weights(checkpoint)
-        model, choice = load_engine(load_weights(checkpoint), EngineSpec(**spec["engine"]))
-    except (ModelUnavailable, MemoryError) as error:
-        pipe.send_bytes(json.dumps({"error": str(error) or "not enough memory to load the model"}).encode())
+        forecast, said = (load or _load_checkpoint)(spec)
+    except (ModelUnavailable, MemoryError, NotUsable, UserCodeRaised) as error:
+        pipe.send_bytes(json.dumps(_refusal(error)).encode())
         return 1
-
-    def forecast(contexts: Context, horizon_bars: int) -> Answer:
-        return Answer(model.forecast(contexts, horizon_bars), digest_of(contexts))
-
-    ready = {
-        "engine": choice.name,
-        "note": choice.note,
-        "context_bars": model.architecture.context_bars,
-        "load_s": time.perf_counter() - started,
-    }
-    pipe.send_bytes(json.dumps(ready).encode())
+    pipe.send_bytes(json.dumps(said | {"load_s": time.perf_counter() - started}).encode())
     answer = forecast if disturb is None else disturb(forecast)
     while True:
         try:
@@ -81,6 +80,29 @@ def main(arguments: list[str], disturb: Callable[[AnswerFunction], AnswerFunctio
             pipe.send_bytes(_serve(request, block, answer).pack())
         except (EOFError, OSError):
             return 0
+
+
+def checkpoint_of(spec: dict[str, Any]) -> Checkpoint:
+    """What the parent named. Raises ModelUnavailable if its file has changed since."""
+    checkpoint = Checkpoint(spec["name"], Path(spec["weights"]), spec["sha256"], spec["hyper_parameters"])
+    _require_recorded_weights(checkpoint)
+    return checkpoint
+
+
+def _load_checkpoint(spec: dict[str, Any]) -> tuple[AnswerFunction, dict[str, Any]]:
+    _require_room(Path(spec["weights"]))
+    model, choice = load_engine(load_weights(checkpoint_of(spec)), EngineSpec(**spec["engine"]))
+
+    def forecast(contexts: Context, horizon_bars: int) -> Answer:
+        return Answer(model.forecast(contexts, horizon_bars), digest_of(contexts))
+
+    return forecast, {"engine": choice.name, "note": choice.note, "context_bars": model.architecture.context_bars}
+
+
+def _refusal(error: Exception) -> dict[str, str]:
+    """Why there will be no answers; ``kind`` and ``trace`` tell the user's mistakes from other things."""
+    words = str(error) or "not enough memory to load the model"
+    return {"error": words, "kind": type(error).__name__, "trace": getattr(error, "trace", "")}
 
 
 def _serve(request: Request, block: Block, answer: AnswerFunction) -> Reply:
@@ -138,10 +160,14 @@ def _require_recorded_weights(checkpoint: Checkpoint) -> None:
         )
 
 
-def run(arguments: list[str], disturb: Callable[[AnswerFunction], AnswerFunction] | None = None) -> None:
+def run(
+    arguments: list[str],
+    disturb: Callable[[AnswerFunction], AnswerFunction] | None = None,
+    load: LoadFunction | None = None,
+) -> None:
     """Serve as a process of its own. Ctrl-C at the terminal is for the parent, which tells through the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(main(arguments, disturb))
+    sys.exit(main(arguments, disturb, load))
 
 
 if __name__ == "__main__":

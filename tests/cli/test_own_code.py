@@ -114,3 +114,12 @@ def test_a_check_that_makes_no_sense_is_refused(short: list[str], tmp_path: Path
     done = invoke(*short, *options)
     assert (done.exit_code, done.stdout) == (ExitCode.USAGE, "")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_example_forecaster_takes_the_models_place(short: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = invoke(*short, "--forecaster", "examples.own_forecaster:RecentVolatility")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["levels"]["FULL"] > 400 and figures["engine"] == "own"
+    assert 0.8 < figures["coverage"]["realised"] < 1.0
