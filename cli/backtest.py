@@ -69,6 +69,9 @@ def backtest(
         list[str] | None, typer.Option(help="NAME=VALUE for your strategy's configuration; repeatable.")
     ] = None,
     forecaster: Annotated[str | None, typer.Option(help="A forecaster of your own in the model's place.")] = None,
+    alpha: Annotated[
+        list[str] | None, typer.Option(help="An alpha model of your own beside SAGE's; repeatable.")
+    ] = None,
     walk: Annotated[
         bool, typer.Option("--walk-forward", help="Trade on successive windows, each after the bars before it.")
     ] = False,
@@ -132,7 +135,7 @@ def backtest(
                 participation=participation,
                 latency_ms=latency_ms,
             ),
-            own=_own_options(settings, strategy, param, forecaster),
+            own=_own_options(settings, strategy, param, forecaster, alpha),
             walk_forward=with_values(
                 settings.walk_forward, folds=folds, fold_bars=fold_bars, train_bars=train_bars, rolling=rolling
             ),
@@ -230,7 +233,11 @@ def _regime_options(
 
 
 def _own_options(
-    settings: BacktestConfig, strategy: str | None, params: list[str] | None, forecaster: str | None
+    settings: BacktestConfig,
+    strategy: str | None,
+    params: list[str] | None,
+    forecaster: str | None,
+    alphas: list[str] | None,
 ) -> Any:
     from data.errors import OptionError
     from sage.config import with_values
@@ -242,5 +249,9 @@ def _own_options(
             raise OptionError(f"--param {text}: write NAME=VALUE")
         given[name] = value
     return with_values(
-        settings.own, strategy=strategy, forecaster=forecaster, params=settings.own.params | given if given else None
+        settings.own,
+        strategy=strategy,
+        forecaster=forecaster,
+        alphas=tuple(alphas) if alphas else None,
+        params=settings.own.params | given if given else None,
     )

@@ -45,7 +45,7 @@ from sage.ensemble import Ensemble
 from sage.ledger import BookEntry, Ledger
 from sage.liquidity import VolumeLimit, volume_is_real
 from sage.model import RunModel, runs_online
-from sage.plugins import Plugin, build_strategy, load_strategy
+from sage.plugins import Plugin, build_alphas, build_strategy, load_plugin, load_strategy
 from sage.progress import Progress, Silent
 from sage.rig import Parts, Rig
 from sage.strategy import SageStrategy, SageStrategyConfig, SentOrder
@@ -211,6 +211,7 @@ def run_backtest(
     parts = rig or Rig()
     validate(config)
     own = load_strategy(config.own.strategy) if config.own.strategy is not None else None
+    alphas = [load_plugin("--alpha", spec) for spec in config.own.alphas]
     started = time.perf_counter()
     seconds = dict.fromkeys(STAGES, 0.0)
 
@@ -233,7 +234,9 @@ def run_backtest(
         run.ledger = Ledger(config.cash, run.cost_rates.carry)
         if own is None:
             late = None if recorded is None else slow_votes
-            run.ensemble = ensemble_of(config, market, run.cost_rates.trade_rate, parts.stopwatch, slow_votes=late)
+            voting = build_alphas(alphas, market)
+            run.own |= {f"{alpha.option} {alpha.source.spec}": alpha.source for alpha in alphas}
+            run.ensemble = ensemble_of(config, market, run.cost_rates.trade_rate, parts.stopwatch, voting, late)
         if isinstance(model, RunModel):
             try:
                 _prepare(model, run, show, timed)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data.bars import iso
 
-TIME_OF = {"signals": "ts_event", "orders": "ts_ns", "fills": "ts_ns", "positions": "opened_ns"}
+TIME_OF = {"signals": "ts_event", "votes": "ts_ns", "orders": "ts_ns", "fills": "ts_ns", "positions": "opened_ns"}
 """Each table's column of time, nanoseconds since the epoch."""
 
 

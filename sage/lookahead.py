@@ -1,9 +1,9 @@
 """Does anything before a bar depend on what comes after it? Runs with other futures, held against the first one.
 
 A run is repeated on bars that end after the n-th, and on bars that go on quite differently from there, up and down.
-Whatever was decided by then, signals and every step of every order, must come out the same to the bit. The n are chosen
-right behind decisions, where even a peek of one bar must show, and at random. What user code computes from all bars
-before the run is computed anew from the altered ones.
+Whatever was decided by then, signals, votes and every step of every order, must come out the same to the bit. The n are
+chosen right behind decisions, where even a peek of one bar must show, and at random. What user code computes from all
+bars before the run is computed anew from the altered ones.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from data.market import Market
 from regime.errors import ModelUnavailable, UserCodeRaised
 from sage.backtest import BacktestFailed, BacktestRun, run_backtest
 from sage.bookkeeper import OrderStep
-from sage.compare import Difference, difference_report, first_difference
+from sage.compare import TIME_OF, Difference, difference_report, first_difference
 from sage.model import runs_online
 from sage.progress import Progress, Silent
 from sage.results import hashed_tables
+from sage.votes import weights_table
 
 CUTS = 8
 """Places at which the future is altered, unless told otherwise."""
@@ -270,14 +271,13 @@ class _Check:
 
 
 def _decided(run: BacktestRun) -> dict[str, pd.DataFrame]:
-    """What a run has decided, bar by bar: its signals and the steps of its orders."""
+    """What a run has decided, bar by bar: its signals, the alphas' votes and weights, and the steps of its orders."""
     steps = pd.DataFrame(run.order_steps, columns=[item.name for item in dataclasses.fields(OrderStep)])
-    return {"signals": hashed_tables(run)["signals"], "orders": steps}
+    return {"signals": hashed_tables(run)["signals"], "votes": weights_table(run.ensemble), "orders": steps}
 
 
 def _until(tables: dict[str, pd.DataFrame], last_ns: int) -> dict[str, pd.DataFrame]:
-    signals, orders = tables["signals"], tables["orders"]
-    return {"signals": signals[signals["ts_event"] <= last_ns], "orders": orders[orders["ts_ns"] <= last_ns]}
+    return {name: frame[frame[TIME_OF[name]] <= last_ns] for name, frame in tables.items()}
 
 
 def _choose(decisions: list[int], bars: int, cuts: int) -> list[int]:

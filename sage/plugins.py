@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from data.bars import Bars
 from data.errors import OptionError
 from data.market import Market
 from regime.importing import NotUsable, Source, build, constructor_parameters, importable, load, locate
+from sage.models.alpha import AlphaModel, problem_with_alpha
 
 FILLED_IN = ("bar_type", "instrument_id")
 """Fields of a strategy's configuration that the run knows."""
@@ -76,6 +77,28 @@ def load_strategy(spec: str) -> Plugin:
             f"--strategy {spec} is no NautilusTrader strategy: it does not derive from {Strategy.__name__}"
         )
     return plugin
+
+
+def build_alphas(plugins: Sequence[Plugin], market: Market) -> list[AlphaModel]:
+    """Build a user's alphas; a constructor takes nothing, or ``bars``.
+
+    Raises
+    ------
+    OptionError
+        If one asks for anything else, or what comes out is no alpha: the message says what is missing.
+    UserCodeRaised
+        If a constructor raises.
+    """
+    alphas = []
+    for plugin in plugins:
+        try:
+            alpha = build(plugin.source.spec, plugin.cls, {"bars": lambda: bars_frame(market.bars)})
+        except NotUsable as error:
+            raise OptionError(f"{plugin.option} {error}") from error
+        if (problem := problem_with_alpha(alpha)) is not None:
+            raise OptionError(f"{plugin.option} {plugin.source.spec} is no alpha model: {problem}")
+        alphas.append(alpha)
+    return alphas
 
 
 def build_strategy(plugin: Plugin, market: Market, parameters: Mapping[str, Any]) -> Strategy:

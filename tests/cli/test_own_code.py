@@ -123,3 +123,11 @@ def test_the_example_forecaster_takes_the_models_place(short: list[str], monkeyp
     figures = json.loads(done.stdout)
     assert figures["levels"]["FULL"] > 400 and figures["engine"] == "own"
     assert 0.8 < figures["coverage"]["realised"] < 1.0
+
+
+def test_the_example_alpha_gets_a_vote(short: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = invoke(*short, "--level", "2", "--alpha", "examples.own_alpha:ThinMove")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    vote = json.loads(done.stdout)["ensemble"]["alphas"]["thin move"]
+    assert vote["votes"] > 500 and vote["mean_weight"] > 0.0 and not vote["dropped"]
