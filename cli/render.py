@@ -188,9 +188,12 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
         ("hash", str(figures["determinism_hash"]) + ("" if figures["reproducible"] else "  (depends on the machine)")),
         ("report", str(directory / "report.html")),
     ]
+    after_levels = 1 + next(row for row, (name, _) in enumerate(rows) if name == "levels")
+    if figures["alerts"]:
+        raised = ", ".join(f"{name} {count}" for name, count in figures["alerts"].items())
+        rows.insert(after_levels, ("alerts", raised))
     if figures["fault_reasons"]:
         faults = ", ".join(f"{reason} {count}" for reason, count in figures["fault_reasons"].items())
-        after_levels = 1 + next(row for row, (name, _) in enumerate(rows) if name == "levels")
         rows.insert(after_levels, ("faults", faults))
     console = result_console()
     console.print(table_of(rows, "[bold]SAGE backtest[/bold]"), highlight=False)

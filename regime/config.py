@@ -80,6 +80,26 @@ class HealthConfig:
 
 
 @dataclass(frozen=True)
+class DriftConfig:
+    """When inputs or forecast errors have become another thing.
+
+    The index of the last ``recent_bars`` against the ``reference_bars`` before them (from ``min_reference_bars`` on)
+    is looked at every ``check_every_bars``; bins and critical value are found anew every ``recut_every_bars``. It is
+    drift when the index exceeds what ``significance`` of undisturbed windows exceed at ``sustained_checks`` in a row,
+    and none any more when it falls short as often. ``adwin_delta`` is the confidence parameter of ADWIN.
+    """
+
+    reference_bars: int = 8000
+    min_reference_bars: int = 2000
+    recent_bars: int = 250
+    check_every_bars: int = 25
+    recut_every_bars: int = 250
+    significance: float = 0.001
+    sustained_checks: int = 3
+    adwin_delta: float = 0.0005
+
+
+@dataclass(frozen=True)
 class RegimeConfig:
     """The detector: its window, its levels' preconditions and its deadline.
 
@@ -107,3 +127,4 @@ class RegimeConfig:
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)

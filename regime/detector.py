@@ -13,14 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from regime import fallback
+from regime.alerts import AlertBook, Severity
 from regime.calibration import ConformalCalibrator, Outlook
 from regime.classifier import EwmaVolatility, RegimeClassifier, TrendFilter
 from regime.config import RegimeConfig
+from regime.drift import DriftMonitor
 from regime.errors import ForecastFailed
 from regime.fallback import Evidence, ForecastResult
 from regime.forecast import Context, Forecast, Forecaster, KnownForecasts, window_key
 from regime.health import HealthMonitor
-from regime.serving.breaker import CircuitBreaker
+from regime.serving.breaker import BreakerState, CircuitBreaker
 from regime.signal import BarRejected, Level, Reason, Signal
 from regime.window import BarInput, BarWindow
 
@@ -49,6 +51,8 @@ class DetectorState:
     history: deque[Signal]
     breaker: CircuitBreaker
     health: HealthMonitor
+    drift: DriftMonitor
+    alerts: AlertBook
     accepted_bars: int = 0
     rejected_bars: int = 0
     realised_trend: float = 0.0
@@ -98,6 +102,8 @@ class Detector:
             history=deque(maxlen=config.history_regimes),
             breaker=CircuitBreaker(config.breaker),
             health=HealthMonitor(config.health, config.horizon_bars),
+            drift=DriftMonitor(config.drift),
+            alerts=AlertBook(),
         )
 
     @property
@@ -172,7 +178,9 @@ class Detector:
             # A sound forecast is entered for scoring, whichever level answered.
             state.calibrator.await_outcome(state.accepted_bars, math.log(bar.close), outlook)
             state.health.await_outcome(state.accepted_bars, forecast.quantiles, volatility)
+            state.drift.await_outcome(forecast.quantiles[0])
         state.history.append(signal)
+        self._report(bar.ts_ns)
         self.last_timing = Timing(source, 1e3 * (self._stopwatch() - started), model_ms)
         return signal
 
@@ -183,6 +191,7 @@ class Detector:
             state.calibrator.forget_pending()
             state.classifier.restart()
             state.health.forget_pending()
+            state.drift.forget_pending()
             return
         newest = float(state.window.returns.view(1)[0])
         # Standardised by the volatility known before this return.
@@ -191,8 +200,20 @@ class Detector:
             state.realised_trend = state.trend.update(newest / known)
         state.health.observe(state.accepted_bars, newest, known)
         state.volatility.update(newest)
-        state.classifier.observe(float(state.window.shown.view(1)[0]))
+        shown = float(state.window.shown.view(1)[0])
+        state.classifier.observe(shown)
+        state.drift.observe(newest, shown)
         state.calibrator.observe(state.accepted_bars, newest, math.log(bar.close))
+
+    def _report(self, ts_ns: int) -> None:
+        """Let the book of alerts know how things stand."""
+        state, report = self._state, self._state.alerts.report
+        report(ts_ns, "model.health", Severity.HIGH, state.health.unhealthy, state.health.told)
+        not_asked = state.breaker.state is not BreakerState.CLOSED
+        report(ts_ns, "model.breaker", Severity.HIGH, not_asked, lambda: f"the breaker is {state.breaker.state}")
+        for stream, monitor in state.drift.streams.items():
+            report(ts_ns, f"drift.{stream}", Severity.MEDIUM, monitor.drifted, monitor.told)
+        report(ts_ns, "drift.error_size", Severity.MEDIUM, state.drift.errors_changed, state.drift.told)
 
     def _forecast(self, started: float) -> tuple[ForecastResult, str, float]:
         """Ask the store, then the model; never longer than the deadline allows."""

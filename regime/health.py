@@ -123,6 +123,16 @@ class HealthMonitor:
         """Drop forecasts whose horizon contains a gap: what they foretold did not come."""
         self._made_at[:] = -1
 
+    def told(self) -> str:
+        """The last check, for people."""
+        found = self.excess
+        if found is None:
+            return "not enough forecasts have matured"
+        return (
+            f"loss beside a moving volatility's {found.estimate:+.1%}, surely between {found.low:+.1%} "
+            f"and {found.high:+.1%}"
+        )
+
     def _check(self) -> None:
         config = self._config
         if len(self._losses) < config.recent_bars:

@@ -28,6 +28,7 @@ from data.errors import OptionError
 from data.instruments import Kind
 from data.market import Market, catalog_market, sp500_market, synthetic_market
 from regime.actor import RegimeActor, RegimeActorConfig, bar_input
+from regime.alerts import Alert
 from regime.config import RegimeConfig
 from regime.detector import Detector, Timing
 from regime.errors import ModelUnavailable, UserCodeRaised
@@ -120,6 +121,7 @@ class BacktestRun:
     known: KnownForecasts | None = None
     own: dict[str, Source] = field(default_factory=dict)
     stopped: UserCodeRaised | None = None
+    alerts: list[Alert] = field(default_factory=list)
     allow_short: bool = False
     trade_from_ns: int = 0
     nautilus_equity: float = 0.0
@@ -364,6 +366,7 @@ def _trade(
         _run_engine(engine, run, own)
         if isinstance(detector, Detector):
             run.breaker_opened = detector.state.breaker.times_opened
+            run.alerts = list(detector.state.alerts.log)
         run.book = books.book
         # NT knows nothing of what holding costs.
         run.nautilus_equity = _nautilus_equity(engine, market) - run.ledger.carried

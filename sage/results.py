@@ -243,6 +243,7 @@ def summary(run: BacktestRun, tabled: Tables) -> dict[str, object]:
         "forecast_failures": run.forecast_failures,
         "model_restarts": run.model_restarts,
         "breaker_opened": run.breaker_opened,
+        "alerts": dict(sorted(Counter(alert.name for alert in run.alerts if alert.raised).items())),
         "reproducible": _reproducible(run),
         "bars_per_second": len(run.market.bars) / run.seconds["total"],
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},

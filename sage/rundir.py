@@ -152,6 +152,18 @@ def _events(run: BacktestRun, tabled: Tables, figures: dict[str, object]) -> Ite
                 )
             )
             previous = signal.level
+    for alert in run.alerts:
+        happened.append(
+            (
+                alert.ts_ns,
+                {
+                    "event": "alert_raised" if alert.raised else "alert_cleared",
+                    "severity": str(alert.severity),
+                    "alert": alert.name,
+                    "detail": alert.detail,
+                },
+            )
+        )
     for rejected in run.rejections:
         happened.append((rejected.ts_event, {"event": "bar_rejected", "severity": "MEDIUM", "why": rejected.why}))
     for ts_ns, order_id, why in run.refused_orders:

@@ -13,8 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from data.bars import iso
 from data.errors import OptionError
 from data.market import synthetic_market
+from regime.alerts import Alert, Severity
 from regime.errors import ModelUnavailable
 from regime.model.engines import EngineSpec, choose_engine
 from regime.signal import BarRejected, Level, Reason, Signal
@@ -224,6 +226,23 @@ def test_the_run_directory_is_complete_and_readable(short_run: BacktestRun, tmp_
     assert events[0]["event"] == "run_started"
     assert events[-1]["event"] == "run_finished"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_alerts_are_told_in_the_story_the_summary_and_the_report(short_run: BacktestRun, tmp_path: Path) -> None:
+    stamps = [signal.ts_event for signal in short_run.signals]
+    alerts = [
+        Alert(stamps[at], "model.health", Severity.HIGH, raised, "because")
+        for at, raised in ((300, True), (400, False))
+    ]
+    figures = rundir.write(dataclasses.replace(short_run, alerts=alerts), tmp_path / "run")
+    assert figures["alerts"] == {"model.health": 1}
+    events = [json.loads(line) for line in (tmp_path / "run" / "run.jsonl").read_text().splitlines()]
+    told = [event for event in events if event["event"].startswith("alert")]
+    assert [(event["event"], event["severity"], event["ts"]) for event in told] == [
+        ("alert_raised", "HIGH", iso(stamps[300])),
+        ("alert_cleared", "HIGH", iso(stamps[400])),
+    ]
+    assert "alert: model.health" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_the_report_stands_alone(short_run: BacktestRun, tmp_path: Path) -> None:
