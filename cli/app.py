@@ -12,6 +12,7 @@ import typer
 from cli.backtest import backtest
 from cli.bench_latency import bench_latency
 from cli.evaluate import evaluate
+from cli.evaluate_ablation import ablation
 from cli.evaluate_ensemble import ensemble
 from cli.evaluate_ladder import ladder
 from cli.ingest import ingest
@@ -36,6 +37,7 @@ app.command()(replay)
 app.command()(ingest)
 app.command("bench-latency")(bench_latency)
 app.command("inject-fault")(inject_fault)
+evaluate.command()(ablation)
 evaluate.command()(ensemble)
 evaluate.command()(ladder)
 app.add_typer(evaluate)
