@@ -10,7 +10,7 @@ import pytest
 
 from data.errors import OptionError
 from regime.signal import Level
-from sage.config import BacktestConfig, load_config, validate
+from sage.config import BacktestConfig, as_dict, load_config, validate
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -140,3 +140,10 @@ def test_serving_that_makes_no_sense_is_refused(field: str, value: float) -> Non
 
 def test_the_defaults_make_sense() -> None:
     validate(BacktestConfig())
+
+
+def test_a_configuration_from_a_file_is_written_out_whole(tmp_path: Path) -> None:
+    written_out = as_dict(load_config(written(tmp_path, "[sizing]\nmax_exposure = 0.5\n")))
+    whole = as_dict(BacktestConfig())
+    assert written_out["sizing"] == whole["sizing"] | {"max_exposure": 0.5}
+    assert written_out | {"sizing": {}} == whole | {"sizing": {}}
