@@ -176,7 +176,7 @@ def with_keys(config: BacktestConfig, changes: dict[str, Any]) -> BacktestConfig
 def as_dict(config: object) -> dict[str, Any]:
     """A configuration for JSON, nested as it is."""
     # Not msgspec alone: of what it has read itself it leaves out the fields that kept their defaults.
-    return dict(msgspec.to_builtins(dataclasses.asdict(config)))
+    return dict(msgspec.to_builtins(dataclasses.asdict(config)))  # type: ignore[call-overload]
 
 
 def with_values(config: Config, **values: Any) -> Config:
