@@ -15,6 +15,7 @@ from cli.evaluate import evaluate
 from cli.evaluate_ablation import ablation
 from cli.evaluate_ensemble import ensemble
 from cli.evaluate_ladder import ladder
+from cli.evaluate_regimes import regimes
 from cli.ingest import ingest
 from cli.inject_fault import inject_fault
 from cli.model import model
@@ -40,6 +41,7 @@ app.command("inject-fault")(inject_fault)
 evaluate.command()(ablation)
 evaluate.command()(ensemble)
 evaluate.command()(ladder)
+evaluate.command()(regimes)
 app.add_typer(evaluate)
 model.command("evaluate")(model_evaluate)
 model.command()(train)
