@@ -129,6 +129,10 @@ class Ensemble:
         self.faults: dict[str, Counter[str]] = {name: Counter() for name in names}
         self.first_errors: dict[str, str] = {}
         self._alphas = tuple(alphas)
+        # Asked once: looking a protocol up takes longer than a vote.
+        self._learners = [
+            (column, alpha.name, alpha) for column, alpha in enumerate(alphas) if isinstance(alpha, LearningAlpha)
+        ]
         self._settings = settings
         self._stopwatch = stopwatch
         self._columns = tuple(RingBuffer(WINDOW_BARS) for _ in range(5))
@@ -174,12 +178,11 @@ class Ensemble:
             return
         ended = self._recent[-horizon]
         log_return = math.log(self._closes[-1] / self._closes[0])
-        for name, alpha, vote in zip(self.names, self._alphas, ended.votes, strict=True):
-            if isinstance(alpha, LearningAlpha):
-                try:
-                    alpha.learn(Outcome(ended.ts_ns, vote, log_return))
-                except Exception as error:
-                    self._note(name, f"learning {Absence.RAISED}", error)
+        for column, name, alpha in self._learners:
+            try:
+                alpha.learn(Outcome(ended.ts_ns, ended.votes[column], log_return))
+            except Exception as error:
+                self._note(name, f"learning {Absence.RAISED}", error)
 
     def _poll(self, signal: Signal) -> Poll:
         opens, highs, lows, closes, volumes = (_read_only(column.view()) for column in self._columns)
