@@ -23,7 +23,8 @@ ALLOWED = {
 NAUTILUS_IN_REGIME = {"actor.py", "nt_signal.py"}
 TORCH_IN = {f"regime/model/{name}.py" for name in ("pickled", "portable", "scan", "slstm", "stock", "training")}
 NAUTILUS_FREE_IN_SAGE = {
-    "sizing.py", "ledger.py", "performance.py", "models/alpha.py", "models/forecast.py", "config.py",
+    "sizing.py", "ledger.py", "performance.py", "config.py", "ensemble.py", "weights.py", "votes.py",
+    *(f"models/{name}.py" for name in ("alpha", "forecast", "trend", "reversal", "features", "breakout", "built_in")),
 }  # fmt: skip
 
 
