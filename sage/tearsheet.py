@@ -101,7 +101,7 @@ def volume_told(figures: dict[str, Any]) -> str:
     """The limit by volume and what it cut, for people."""
     if figures["participation"] is None:
         return "not limited by volume: switched off, or it is ticks, or the strategy is your own"
-    cut = f"{figures['orders_cut']:,} decisions cut, by {figures['value_cut']:,.0f} in all"
+    cut = f"{figures['orders_cut']:,} decisions cut, each time anew: {figures['value_cut']:,.0f} not ordered"
     return f"at most {figures['participation']:.2%} of a bar's volume, where it is known; {cut}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def in_time(evidence: Evidence) -> Iterator[Violation]:
 
 
 def exposure_obeys(evidence: Evidence) -> Iterator[Violation]:
-    """Invariant 5: caps, holding times, and nothing opened where nothing is known."""
+    """Invariant 5: caps, holding times, nothing opened where nothing is known, no order beyond what a volume bears."""
     sizing = evidence.config.sizing
     over_bars = emergency_bars = overdue_bars = 0
     caps: deque[float] = deque(maxlen=sizing.degrade_hold_bars + 1)
@@ -151,7 +152,7 @@ def exposure_obeys(evidence: Evidence) -> Iterator[Violation]:
         overdue_bars = overdue_bars + 1 if due and not seen.orders and seen.book[-1].equity > 0 else 0
         if overdue_bars > _SLACK_BARS:
             yield Violation(5, seen.number, f"exposure {before:.4f} at level {level.name} still held, cap {cap:g}")
-        for what in _orders(seen, level, cap):
+        for what in _orders(seen, level, cap, *_bearable(evidence, seen)):
             yield Violation(5, seen.number, what)
         if seen.orders and level is not Level.EMERGENCY and over_bars and not due:
             yield Violation(5, seen.number, f"reduced after {over_bars} bars over the cap, which held less long")
@@ -159,8 +160,21 @@ def exposure_obeys(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(5, seen.number, f"an order after {emergency_bars} bars of EMERGENCY")
 
 
-def _orders(seen: Seen, level: Level, cap: float) -> Iterator[str]:
+def _bearable(evidence: Evidence, seen: Seen) -> tuple[float, float]:
+    """What the volume of a bar lets be ordered at it, and the step of sizes; simulated volumes are all known."""
+    share = evidence.config.costs.participation
+    if evidence.run is None or not share:
+        return math.inf, 0.0
+    market = evidence.run.market
+    return share * float(market.bars.volume[seen.number - 1]), market.instrument.size_increment.as_double()
+
+
+def _orders(seen: Seen, level: Level, cap: float, bearable: float, step: float) -> Iterator[str]:
     held = seen.book[-1].exposure
+    ordered = sum(abs(order.quantity) for order in seen.orders)
+    if ordered > bearable * (1.0 + _ROUNDING):
+        yield f"orders of {ordered:g} at a bar whose volume bears {bearable:g}"
+    cut_short = ordered > bearable - 1.01 * step
     for order in seen.orders:
         if abs(order.exposure_before - held) > 1e-6:
             yield f"an order from exposure {order.exposure_before:.6f}, held was {held:.6f}"
@@ -170,7 +184,9 @@ def _orders(seen: Seen, level: Level, cap: float) -> Iterator[str]:
             yield f"an order to exposure {order.exposure_after:.6f}, the cap of {level.name} is {cap:g}"
         if order.reduce_only != reduces:
             yield f"an order {order.quantity} is marked reduce_only={order.reduce_only}"
-        if level is Level.EMERGENCY and (order.move is not Move.FLATTEN or abs(order.exposure_after) > _ROUNDING):
+        # To nothing, be it in several bars where the volume of one does not bear it.
+        flattens = order.move is Move.FLATTEN and (abs(order.exposure_after) <= _ROUNDING or (reduces and cut_short))
+        if level is Level.EMERGENCY and not flattens:
             yield f"an order to {order.exposure_after:.6f} ({order.move}) at EMERGENCY"
         if order.level is not level:
             yield f"an order of level {order.level.name}, the signal is of {level.name}"

@@ -6,11 +6,15 @@ import copy
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+from data.bars import Bars
+from data.catalog import to_nautilus
+from data.market import Market
 from regime.signal import BarRejected, Level, Reason, Signal
 from sage.sizing import Move
-from stress.chaos import BARS, chaos_config, fault_lengths, known_faults, play, recovery_bar
+from stress.chaos import BARS, chaos_config, fault_lengths, known_faults, market_of_seed, play, recovery_bar
 from stress.invariants import Evidence, same_before_cut, violations
 from stress.schedule import Schedule, parse_schedule
 from stress.shadow import Shadow
@@ -137,6 +141,40 @@ def test_a_late_signal_is_noticed_on_simulated_time_only(sound: Evidence) -> Non
     assert spoilt(sound, of_level(Level.FULL), lambda seen: setattr(seen, "took_s", 0.0501)) == {4}
     on_the_wall = dataclasses.replace(sound, simulated_time=False)
     assert not spoilt(on_the_wall, of_level(Level.FULL), lambda seen: setattr(seen, "took_s", 0.0501))
+
+
+@pytest.fixture(scope="module")
+def thin() -> Evidence:
+    """A run whose bars bear so little that positions take many bars to build up and to take down."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stress.chaos.market_of_seed", thin_market)
+        return play(scheduled("history.empty@100+80", seed=3)).evidence
+
+
+def thin_market(seed: int, bars: int = BARS) -> Market:
+    plain = market_of_seed(seed, bars)
+    columns = plain.bars.columns()
+    found = Bars(*columns[:5], np.round(0.02 * columns[5], 5))
+    return dataclasses.replace(plain, bars=found, nautilus_bars=to_nautilus(found, plain.instrument, plain.size))
+
+
+def flattening(seen: Seen) -> bool:
+    return bool(seen.orders) and seen.orders[0].move is Move.FLATTEN
+
+
+def test_a_position_that_no_bar_bears_is_flattened_over_several(thin: Evidence) -> None:
+    assert not violations(thin)
+    orders = [seen.orders[0] for seen in thin.seen if flattening(seen)]
+    assert len(orders) > 3
+    assert abs(orders[0].exposure_after) > 0.1
+
+
+def test_an_order_beyond_what_a_bar_bears_is_noticed(thin: Evidence) -> None:
+    assert spoilt(thin, with_orders, lambda seen: change_order(quantity=2.0 * seen.orders[0].quantity)(seen)) == {5}
+
+
+def test_flattening_by_less_than_a_bar_bears_is_noticed(thin: Evidence) -> None:
+    assert spoilt(thin, flattening, lambda seen: change_order(quantity=0.5 * seen.orders[0].quantity)(seen)) == {5}
 
 
 @pytest.mark.parametrize(
