@@ -27,7 +27,7 @@ from sage.progress import Progress, Silent
 from sage.results import Tables, coverage, regime_accuracy, summary, tables
 from sage.studies.kept import KeptCells
 
-WARM_UP_BARS = 1_000
+WARM_UP_BARS = 500
 """Intervals are judged from this bar on, when level FULL has long been there."""
 
 METHOD_VERSION = 1

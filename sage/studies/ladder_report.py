@@ -25,7 +25,7 @@ HOLD = "buy and hold"
 
 SAID = (
     "Direction and volatility: balanced accuracy against the true regimes, where they are known. Coverage and mean "
-    "width: of the signals' intervals over the horizon, from bar 1,000 on; an interval without end is a miss. Costs: "
+    "width: of the signals' intervals over the horizon, from bar 500 on; an interval without end is a miss. Costs: "
     "as a share of the cash. A run that trades nothing has no Sharpe ratio, and beside others counts as 0. SIMPLE and "
     "HISTORICAL name no direction of their own: they hold what a better level left, and as the best from the first bar "
     "on nothing."

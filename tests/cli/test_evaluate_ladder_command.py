@@ -16,7 +16,7 @@ def sage(*arguments: str) -> Result:
 
 
 def test_the_ladder_is_printed_drawn_and_kept(tmp_path: Path) -> None:
-    options = ["--seeds", "1", "--bars", "1100", "--seed", "7", "--out", str(tmp_path / "kept"), "--check"]
+    options = ["--seeds", "1", "--bars", "600", "--seed", "7", "--out", str(tmp_path / "kept"), "--check"]
     done = sage(*options, "--html", str(tmp_path / "ladder.html"))
     assert done.exit_code == 0, done.stderr
     assert "5 EMERGENCY" in done.stdout

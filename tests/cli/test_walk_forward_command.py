@@ -19,15 +19,15 @@ def sage(*arguments: str) -> Result:
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "short.toml"
-    path.write_text("[data.synthetic]\nbars = 500\n[walk_forward.grid]\n'sizing.target_volatility' = [0.1, 0.4]\n")
+    path.write_text("[data.synthetic]\nbars = 330\n[walk_forward.grid]\n'sizing.target_volatility' = [0.1, 0.4]\n")
     return path
 
 
 def test_windows_are_printed_and_kept(tmp_path: Path, short: Path) -> None:
-    done = sage("--walk-forward", "--folds", "2", "--train-bars", "200", "--level", "2", "--config", str(short),
+    done = sage("--walk-forward", "--folds", "2", "--train-bars", "150", "--level", "2", "--config", str(short),
                 "--out", str(tmp_path / "walk"))  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    assert "2024-01-09 to 2024-01-15" in done.stdout
+    assert "2024-01-07 to 2024-01-11" in done.stdout
     assert "2, each after all earlier bars" in done.stdout
     assert "sizing.target_volatility 0." in done.stdout
     assert "not modelled" in done.stdout
@@ -41,7 +41,7 @@ def test_windows_are_printed_and_kept(tmp_path: Path, short: Path) -> None:
         (["--folds", "3"], 2, "--folds goes with --walk-forward"),
         (["--rolling"], 2, "--rolling goes with --walk-forward"),
         (["--walk-forward", "--folds", "0"], 2, "folds"),
-        (["--walk-forward", "--train-bars", "490"], 3, "too few"),
+        (["--walk-forward", "--train-bars", "320"], 3, "too few"),
     ],
 )
 def test_what_makes_no_sense_is_said_and_leaves_nothing(

@@ -20,15 +20,16 @@ from data.market import Market
 from sage.backtest import run_backtest
 from sage.config import BacktestConfig, OwnConfig, WalkForwardConfig, load_config, with_keys
 from sage.results import tables
-from sage.walk_forward import FoldResult, candidates_of, folds_of, walk_forward
+from sage.walk_forward import FoldResult, WalkForward, candidates_of, folds_of, walk_forward
 from sage.walk_forward_report import as_document, page, write
 from tests.sage.markets import market_of, without_model
 
-GRID: dict[str, tuple[Any, ...]] = {"sizing.target_volatility": (0.1, 0.4), "sizing.rebalance_band": (0.1, 0.3)}
+BARS, TRAIN_BARS = 330, 150
+GRID: dict[str, tuple[Any, ...]] = {"sizing.target_volatility": (0.1, 0.4)}
 
 
 def walking(grid: dict[str, tuple[Any, ...]] | None = None, **walk: Any) -> BacktestConfig:
-    settings = WalkForwardConfig(**({"folds": 3, "train_bars": 200} | walk), grid=grid or {})
+    settings = WalkForwardConfig(**({"folds": 3, "train_bars": TRAIN_BARS} | walk), grid=grid or {})
     return dataclasses.replace(without_model(), walk_forward=settings)
 
 
@@ -75,30 +76,31 @@ def test_windows_lie_side_by_side_up_to_the_last_bar_each_after_its_own_bars(
         assert fold.first == (fold.start - train if rolling else 0)
 
 
-def test_bars_after_a_window_change_nothing_in_it_nor_what_is_chosen_for_it() -> None:
-    market = market_of(bars=500)
-    config = walking(GRID)
-    whole = walk_forward(config, market=market)
+@pytest.fixture(scope="module")
+def whole() -> WalkForward:
+    return walk_forward(walking(GRID), market=market_of(bars=BARS))
+
+
+def test_bars_after_a_window_change_nothing_in_it_nor_what_is_chosen_for_it(whole: WalkForward) -> None:
     for result in whole.folds[:-1]:
-        other = walk_forward(config, market=changed_from(market, result.fold.stop))
+        other = walk_forward(walking(GRID), market=changed_from(whole.market, result.fold.stop))
         assert told(other.folds[result.fold.number - 1]) == told(result)
         assert told(other.folds[-1]) != told(whole.folds[-1])
 
 
-def test_bars_of_a_window_have_no_say_in_what_is_chosen_for_it() -> None:
-    market = market_of(bars=500)
-    whole = walk_forward(walking(GRID), market=market)
+def test_bars_of_a_window_have_no_say_in_what_is_chosen_for_it(whole: WalkForward) -> None:
     for result in whole.folds:
-        other = walk_forward(walking(GRID), market=changed_from(market, result.fold.start))
-        same = other.folds[result.fold.number - 1]
-        assert (same.chosen, same.candidates) == (result.chosen, result.candidates)
-        assert len(result.candidates) == 4
+        assert [one.values["sizing.target_volatility"] for one in result.candidates] == [0.1, 0.4]
         best = max(candidate.score or -9.0 for candidate in result.candidates)
         assert result.chosen == next(one.values for one in result.candidates if one.score == best)
+    last = whole.folds[-1]
+    other = walk_forward(walking(GRID), market=changed_from(whole.market, last.fold.start)).folds[-1]
+    assert (other.chosen, other.candidates) == (last.chosen, last.candidates)
+    assert told(other) != told(last)
 
 
 def test_nothing_is_traded_before_the_window_and_all_its_figures_are_its_own() -> None:
-    market = market_of(bars=500)
+    market = market_of(bars=BARS)
     result = walk_forward(walking(), market=market).folds[1]
     fold = result.fold
     start_ns = int(market.bars.ts_close_ns[fold.start])
@@ -117,20 +119,20 @@ def test_nothing_is_traded_before_the_window_and_all_its_figures_are_its_own() -
 
 
 def test_a_window_sees_the_same_whether_or_not_others_follow() -> None:
-    market = market_of(bars=500)
-    first = walk_forward(walking(folds=1, train_bars=200), market=market.part(0, 300)).folds[0]
+    market = market_of(bars=BARS)
+    first = walk_forward(walking(folds=1), market=market.part(0, 210)).folds[0]
     assert told(walk_forward(walking(folds=3), market=market).folds[0]) == told(first)
 
 
 def test_windows_together_are_their_product_and_cost_what_they_cost() -> None:
-    walked = walk_forward(walking(rolling=True), market=market_of(bars=500))
+    walked = walk_forward(walking(rolling=True), market=market_of(bars=BARS))
     figures, pooled = [result.figures for result in walked.folds], walked.pooled
     for multiple, one in pooled["at_cost_multiples"].items():
         growth = np.prod([1.0 + each["at_cost_multiples"][multiple]["total_return"] for each in figures])
         assert one["total_return"] == pytest.approx(growth - 1.0)
     assert pooled["total_return"] == pooled["at_cost_multiples"]["1"]["total_return"]
     assert pooled["costs_paid"] == pytest.approx(sum(each["costs_paid"] for each in figures))
-    assert len(walked.equity) == 300
+    assert len(walked.equity) == 180
     assert walked.equity["ts_ns"].is_monotonic_increasing
     worst = min(each["max_drawdown"] for each in figures)
     assert pooled["max_drawdown"] <= worst + 1e-12
@@ -155,7 +157,7 @@ def test_windows_together_are_their_product_and_cost_what_they_cost() -> None:
 )
 def test_a_grid_that_makes_no_sense_is_refused(grid: dict[str, tuple[Any, ...]], said: str) -> None:
     with pytest.raises(OptionError, match=said):
-        walk_forward(walking(grid), market=market_of(bars=500))
+        walk_forward(walking(grid), market=market_of(bars=BARS))
 
 
 def test_a_grid_comes_from_the_configuration_file(tmp_path: Path) -> None:
@@ -169,29 +171,30 @@ def test_a_grid_comes_from_the_configuration_file(tmp_path: Path) -> None:
 
 def test_too_few_bars_and_a_strategy_of_ones_own_are_refused() -> None:
     with pytest.raises(DataError, match="too few"):
-        walk_forward(walking(train_bars=450), market=market_of(bars=500))
+        walk_forward(walking(train_bars=300), market=market_of(bars=BARS))
     own = dataclasses.replace(walking(), own=OwnConfig(strategy="mine:Strategy"))
     with pytest.raises(OptionError, match="of your own"):
-        walk_forward(own, market=market_of(bars=500))
+        walk_forward(own, market=market_of(bars=BARS))
 
 
-def test_the_directory_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    walked = walk_forward(walking(GRID), market=market_of(bars=500))
-    write(walked, tmp_path / "walk")
+def test_the_directory_is_there_whole_or_not_at_all(
+    whole: WalkForward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(whole, tmp_path / "walk")
     assert {path.name for path in (tmp_path / "walk").iterdir()} == {
         "walk_forward.json", "equity.parquet", "report.html",
     }  # fmt: skip
     document = json.loads((tmp_path / "walk" / "walk_forward.json").read_text())
-    assert [fold["bars"] for fold in document["folds"]] == [100, 100, 100]
-    assert document["folds"][0]["chosen"] == walked.folds[0].chosen
-    text = page(walked, as_document(walked))
+    assert [fold["bars"] for fold in document["folds"]] == [60, 60, 60]
+    assert document["folds"][0]["chosen"] == whole.folds[0].chosen
+    text = page(whole, as_document(whole))
     assert "sizing.target_volatility" in text
-    assert "2024-01-09 to 2024-01-13" in text
+    assert "2024-01-07 to 2024-01-09" in text
 
     def full(*arguments: object) -> str:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("sage.walk_forward_report.page", full)
     with pytest.raises(OSError, match="No space"):
-        write(walked, tmp_path / "other")
+        write(whole, tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["walk"]
