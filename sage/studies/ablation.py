@@ -1,7 +1,7 @@
 """The ablation: each alpha alone, equal weights, the ensemble, and buy and hold, through the same backtest.
 
-Every run goes through the detector, sizing, costs and NautilusTrader as any other; only the alphas and their weights
-differ. Forecasts do not, so that a market's first run makes them for all.
+Every run goes through sizing, costs and NautilusTrader as any other; only the alphas and their weights differ. Signals
+do not, so that a market's first run gives them for all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from data.errors import OptionError
 from data.market import Market
 from regime.model.checkpoint import find_checkpoint
+from regime.signal import BarRejected, Signal
 from sage.backtest import BacktestRun, run_backtest
 from sage.config import BacktestConfig, as_dict, validate
 from sage.performance import max_drawdown
@@ -98,11 +99,14 @@ def ablate(config: AblationConfig, progress: Progress | None = None) -> Ablation
     markets = []
     for name, market in config.markets.load(wanted):
         cells: dict[str, Cell] = {}
+        answers: list[Signal | BarRejected] | None = None
         for variant, run_config in variants.items():
             key = f"{name} {market.bars.sha256()[:16]} {variant}"
             cell = kept.get(key)
             if cell is None:
-                cell = _cell(run_backtest(run_config, market=market))
+                run = run_backtest(run_config, recorded=answers, market=market)
+                answers = sorted([*run.signals, *run.rejections], key=lambda answer: answer.ts_event)
+                cell = _cell(run)
                 kept.put(key, cell)
             cells[variant] = cell
             show.advance(1, f"{name}, {variant}")
