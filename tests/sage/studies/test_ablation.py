@@ -53,13 +53,13 @@ def test_every_market_is_run_with_every_variant_as_a_backtest_is(found: Ablation
         assert market.bars == BARS
     config = base()
     data = dataclasses.replace(config.data, synthetic=dataclasses.replace(config.data.synthetic, bars=BARS))
-    run = run_backtest(dataclasses.replace(variants_of(config)["trend"], data=data, seed=8))
+    run = run_backtest(dataclasses.replace(variants_of(config)["breakout"], data=data, seed=8))
     figures = summary(run, tables(run))
-    cell = found.markets[1].cells["trend"]
+    cell = found.markets[1].cells["breakout"]
     for name in ("determinism_hash", "total_return", "turnover_per_year", "max_drawdown"):
         assert cell[name] == figures[name]
     assert np.prod(1.0 + cell["returns"]) - 1.0 == pytest.approx(figures["total_return"])
-    assert cell["mean_weights"].keys() == {"trend"}
+    assert cell["mean_weights"].keys() == {"breakout"}
 
 
 def test_variants_differ_in_alphas_and_weights_alone() -> None:
