@@ -26,6 +26,7 @@ from sage.bookkeeper import OrderStep
 from sage.compare import TIME_OF, Difference, difference_report, first_difference
 from sage.model import runs_online
 from sage.progress import Progress, Silent
+from sage.reads import files_opened_by
 from sage.results import hashed_tables
 from sage.votes import weights_table
 
@@ -184,7 +185,10 @@ class _Check:
             return self._undecided("the strategy sent no order that could be compared")
         chosen = _choose(self._decisions, bars, cuts)
         self._progress.stage("looking for look-ahead", 1 + len(chosen) * len(Future))
-        again = self._attempt(run.market)
+        with files_opened_by([source.file for source in run.own.values()]) as opened:
+            again = self._attempt(run.market)
+        for path in sorted(opened):
+            self._note(f"your code opens {path} by itself: what it knows from there was not altered, and not checked")
         parted = again if isinstance(again, str) else first_difference(self._before, _decided(again))
         if parted is not None:
             where = parted if isinstance(parted, str) else f"{parted.table}, {iso(parted.ts_ns)}, {parted.column}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -216,3 +218,10 @@ class QuotesTheNextBar(Handed):
         price = self.instrument.make_price(self.indicator.asof(pd.Timestamp(bar.ts_event, tz="UTC")))
         quantity = self.instrument.make_qty(self.config.quantity / 100)
         self.submit_order(self.order_factory.limit(self.instrument.id, OrderSide.BUY, quantity, price))
+
+
+class ReadsAFile(Handed):
+    """Knows what it knows from a file, which nobody can alter for it."""
+
+    def precompute(self, bars: pd.DataFrame) -> pd.Series:
+        return bars["close"] - float(Path(os.environ["SAGE_TEST_LEVEL"]).read_text())

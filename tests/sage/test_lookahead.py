@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,14 @@ def test_runs_that_cannot_be_made_are_noted_and_the_others_decide(monkeypatch: p
     found = checked("BuiltTwiceOnly")
     assert found.verdict is Verdict.CLEAN and found.runs == 13
     assert len(found.notes) == 3 and all("not twice, but more" in note for note in found.notes)
+
+
+def test_files_that_the_users_code_opens_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "level.txt"
+    file.write_text("40000")
+    monkeypatch.setenv("SAGE_TEST_LEVEL", str(file))
+    (note,) = checked("ReadsAFile", cuts=1).notes
+    assert f"opens {file} by itself" in note
 
 
 def test_too_few_bars_are_undecided_and_clocks_refused() -> None:
