@@ -9,135 +9,37 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from nautilus_trader.backtest.config import BacktestEngineConfig
-from nautilus_trader.backtest.engine import BacktestEngine
-from nautilus_trader.backtest.models import LatencyModel
-from nautilus_trader.config import LoggingConfig
-from nautilus_trader.model.currencies import USD
-from nautilus_trader.model.enums import AccountType, OmsType
-from nautilus_trader.model.identifiers import TraderId
-from nautilus_trader.model.instruments import Instrument
-from nautilus_trader.model.objects import Money
-from nautilus_trader.trading.strategy import Strategy
-
-from data.bars import iso
 from data.errors import OptionError
-from data.instruments import Kind
 from data.market import Market, catalog_market, sp500_market, synthetic_market
-from regime.actor import RegimeActor, RegimeActorConfig, bar_input
-from regime.alerts import Alert
+from regime.actor import bar_input
 from regime.config import RegimeConfig
-from regime.detector import Detector, Timing
-from regime.errors import ModelUnavailable, UserCodeRaised
+from regime.detector import Detector
+from regime.errors import ModelUnavailable
 from regime.forecast import KnownForecasts
-from regime.importing import Source
-from regime.model.checkpoint import Checkpoint
 from regime.recorded import RecordedDetector
 from regime.serving.client import ModelClient
 from regime.signal import BarRejected, Level, Signal
 from sage.assembly import ensemble_of
-from sage.bookkeeper import Bookkeeper, BookkeeperConfig, OrderLog, OrderStep
 from sage.config import BacktestConfig, validate
-from sage.costs import CostRates, TradeCosts
-from sage.ensemble import Ensemble
-from sage.ledger import BookEntry, Ledger
-from sage.liquidity import VolumeLimit, volume_is_real
+from sage.engine import trade
+from sage.ledger import Ledger
 from sage.model import RunModel, runs_online
-from sage.plugins import Plugin, build_alphas, build_strategy, load_plugin, load_strategy
+from sage.plugins import build_alphas, load_plugin, load_strategy
 from sage.progress import Progress, Silent
-from sage.rig import Parts, Rig
-from sage.strategy import SageStrategy, SageStrategyConfig, SentOrder
+from sage.rig import Rig
+from sage.run import BacktestRun
 from sage.votes import drop_notes
 
 CLOSURE_SECONDS = 5 * 86_400
 """Markets with sessions may be closed for a long weekend without leaving a gap."""
 
-_SESSION_SECONDS = {Kind.EQUITY: 6.5 * 3600, Kind.FX: 86_400.0, Kind.CRYPTO: 86_400.0, Kind.PERPETUAL: 86_400.0}
-_PROGRESS_EVERY_BARS = 200
 
 STAGES = ("load_data", "start_model", "forecast_ahead", "engine")
 """Where the time of a run goes, in order; the keys of ``BacktestRun.seconds`` beside ``total``."""
 
 Timed = Callable[[str], AbstractContextManager[None]]
-
-
-class BacktestFailed(Exception):
-    """The run itself went wrong inside NT: exit code 6. ``run`` is what there was by then."""
-
-    def __init__(self, message: str, run: BacktestRun) -> None:
-        super().__init__(message)
-        self.run = run
-
-
-@dataclass(frozen=True)
-class OrderRecord:
-    """One order as it ended; ``side`` is +1 for buys and -1 for sells."""
-
-    order_id: str
-    ts_ns: int
-    side: int
-    quantity: float
-    filled_quantity: float
-    status: str
-
-
-@dataclass
-class BacktestRun:
-    """Everything that a run left: the raw material of its results.
-
-    ``own`` are the user's classes that took part. ``stopped`` is what one of them raised, where that ended the run:
-    then everything here reaches up to that bar.
-    """
-
-    config: BacktestConfig
-    market: Market
-    checkpoint: Checkpoint | None
-    model_error: str
-    engine_name: str
-    signals: list[Signal] = field(default_factory=list)
-    rejections: list[BarRejected] = field(default_factory=list)
-    timings: list[Timing] = field(default_factory=list)
-    answer_stamps: list[int] = field(default_factory=list)
-    book: list[BookEntry] = field(default_factory=list)
-    orders: list[OrderRecord] = field(default_factory=list)
-    order_steps: list[OrderStep] = field(default_factory=list)
-    sent_orders: list[SentOrder] = field(default_factory=list)
-    refused_orders: list[tuple[int, str, str]] = field(default_factory=list)
-    volume_limit: VolumeLimit = field(default_factory=lambda: VolumeLimit(0.0))
-    ignored_signals: dict[str, int] = field(default_factory=dict)
-    forecast_failures: dict[str, int] = field(default_factory=dict)
-    ledger: Ledger = field(default_factory=lambda: Ledger(0.0))
-    ensemble: Ensemble | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    model_peak_rss_bytes: int = 0
-    model_restarts: int = 0
-    breaker_opened: int = 0
-    forecasts_computed: int = 0
-    forecasts_reused: int = 0
-    notes: list[str] = field(default_factory=list)
-    known: KnownForecasts | None = None
-    own: dict[str, Source] = field(default_factory=dict)
-    stopped: UserCodeRaised | None = None
-    alerts: list[Alert] = field(default_factory=list)
-    allow_short: bool = False
-    trade_from_ns: int = 0
-    nautilus_equity: float = 0.0
-
-    @property
-    def cost_rates(self) -> CostRates:
-        """What trading and holding cost in this run; a strategy of the user's own may go short wherever it likes."""
-        allow_short = self.allow_short or self.config.own.strategy is not None
-        return CostRates.of(self.config.costs, self.market, allow_short=allow_short)
-
-    @property
-    def forecasts_made(self) -> str:
-        """Which path the forecasts took: ``ahead`` in batches, ``online`` bar by bar, or ``none``."""
-        if self.checkpoint is None or self.model_error:
-            return "none"
-        return "online" if runs_online(self.config) else "ahead"
 
 
 def load_market(config: BacktestConfig) -> Market:
@@ -254,7 +156,7 @@ def run_backtest(
             if isinstance(model, RunModel) and not runs_online(config):
                 known = model.known
             run.known = known
-            _trade(run, _answerer(run, client, recorded, parts), client, show, parts if rig is not None else None, own)
+            trade(run, _answerer(run, client, recorded, parts), client, show, parts if rig is not None else None, own)
         run.forecasts_computed += sum(timing.source == "model" for timing in run.timings)
         if isinstance(model, RunModel):
             model.close()
@@ -265,12 +167,6 @@ def run_backtest(
             run.notes += drop_notes(run.ensemble)
     seconds["total"] = time.perf_counter() - started
     return run
-
-
-def bars_per_year(market: Market) -> float:
-    """Bars in a year of this market's calendar: by kind and bar size alone, never counted from the data."""
-    per_day = max(1.0, _SESSION_SECONDS[market.kind] / market.size.seconds)
-    return market.kind.trading_days_per_year * per_day
 
 
 def _for_market(regime: RegimeConfig, market: Market) -> RegimeConfig:
@@ -336,159 +232,3 @@ def _answerer(
         return RecordedDetector(recorded)
     market, regime = run.market, run.config.regime
     return rig.detector(regime, str(market.instrument.id), market.size.seconds, client, run.known)
-
-
-def _trade(
-    run: BacktestRun,
-    detector: Detector | RecordedDetector,
-    client: ModelClient | None,
-    show: Progress,
-    rig: Rig | None,
-    own: Plugin | None,
-) -> None:
-    """Let NT run the actor and the strategy over the bars, and collect what they leave."""
-    market = run.market
-    strategy, books = _strategy(run, rig or Rig(), own)
-    record = _recorder(run, books, show)
-    actor = RegimeActor(RegimeActorConfig(bar_type=market.bar_type), detector, record, rig)
-    if rig is not None and isinstance(detector, Detector) and isinstance(strategy, SageStrategy):
-        rig.built(Parts(detector, client, strategy, run.ledger))
-    log = OrderLog()
-    show.stage("trading", len(market.bars))
-    engine = _engine(run)
-    try:
-        engine.add_data(market.nautilus_bars)
-        engine.add_actor(actor)
-        engine.add_actor(log)
-        if isinstance(books, Bookkeeper):
-            engine.add_actor(books)
-        engine.add_strategy(strategy)
-        _run_engine(engine, run, own)
-        if isinstance(detector, Detector):
-            run.breaker_opened = detector.state.breaker.times_opened
-            run.alerts = list(detector.state.alerts.log)
-        run.book = books.book
-        # NT knows nothing of what holding costs.
-        run.nautilus_equity = _nautilus_equity(engine, market) - run.ledger.carried
-        run.order_steps = log.steps
-        run.refused_orders = books.refused_orders
-        if isinstance(strategy, SageStrategy):
-            run.sent_orders = strategy.sent_orders
-            run.ignored_signals = dict(strategy.ignored_signals)
-        run.forecast_failures = {str(reason): count for reason, count in sorted(detector.failures.items())}
-        run.orders = [
-            OrderRecord(
-                order_id=order.client_order_id.value,
-                ts_ns=order.ts_init,
-                side=1 if order.is_buy else -1,
-                quantity=float(order.quantity.as_decimal()),
-                filled_quantity=float(order.filled_qty.as_decimal()),
-                status=order.status_string(),
-            )
-            for order in sorted(engine.cache.orders(), key=lambda order: (order.ts_init, order.client_order_id.value))
-        ]
-        if run.stopped is None:
-            _require_all_bars(run, engine, exactly_one_each=rig is None)
-    finally:
-        engine.dispose()
-
-
-def _strategy(run: BacktestRun, rig: Rig, own: Plugin | None) -> tuple[Strategy, SageStrategy | Bookkeeper]:
-    """What trades, and who keeps its books: SAGE's strategy does so itself, for any other there is a bookkeeper."""
-    config, market = run.config, run.market
-    if own is not None:
-        run.own[own.option] = own.source
-        strategy = build_strategy(own, market, config.own.params)
-        return strategy, Bookkeeper(BookkeeperConfig(bar_type=market.bar_type), run.ledger)
-    policy = rig.policy(config.sizing, bars_per_year(market), allow_short=run.allow_short)
-    assert run.ensemble is not None
-    strategy_config = SageStrategyConfig(bar_type=market.bar_type, trade_from_ns=run.trade_from_ns)
-    run.volume_limit = VolumeLimit(config.costs.participation if volume_is_real(market.kind) else 0.0)
-    ours = SageStrategy(strategy_config, run.ensemble, policy, run.ledger, run.volume_limit)
-    return ours, ours
-
-
-def _run_engine(engine: BacktestEngine, run: BacktestRun, own: Plugin | None) -> None:
-    """Run; what a user's strategy raises at a bar ends the run there, and what there is so far is kept."""
-    try:
-        engine.run()
-    except Exception as error:
-        if own is None:
-            raise
-        seen, bars = len(run.timings), run.market.bars
-        where = f"at bar {seen:,} of {len(bars):,}, {iso(run.answer_stamps[-1])}" if seen else "before the first bar"
-        stopped = UserCodeRaised.of(
-            error, f"{own.option} {own.source.spec} raised {type(error).__name__} {where}: {error}"
-        )
-        if not seen:
-            raise stopped from error
-        run.stopped = stopped
-
-
-def _require_all_bars(run: BacktestRun, engine: BacktestEngine, *, exactly_one_each: bool) -> None:
-    """Raise BacktestFailed where NT stopped early, which it does without a word, or a bar was not answered."""
-    bars, answers = len(run.market.bars), len(run.signals) + len(run.rejections)
-    if engine.iteration != bars:
-        equity = run.book[-1].equity if run.book else run.config.cash
-        raise BacktestFailed(
-            f"NautilusTrader stopped after {engine.iteration} of {bars} bars; the last equity was {equity:.2f}", run
-        )
-    if exactly_one_each and answers != bars:
-        words = f"{bars} bars, but {len(run.signals)} signals and {len(run.rejections)} rejections"
-        raise BacktestFailed(words, run)
-
-
-def _recorder(
-    run: BacktestRun, books: SageStrategy | Bookkeeper, show: Progress
-) -> Callable[[Signal | BarRejected, Timing], None]:
-    levels = dict.fromkeys(Level, 0)
-
-    def record(answer: Signal | BarRejected, timing: Timing) -> None:
-        run.timings.append(timing)
-        run.answer_stamps.append(answer.ts_event)
-        if isinstance(answer, Signal):
-            run.signals.append(answer)
-            levels[answer.level] += 1
-        else:
-            run.rejections.append(answer)
-        if len(run.timings) % _PROGRESS_EVERY_BARS == 0:
-            equity = books.book[-1].equity if books.book else run.config.cash
-            mix = " ".join(f"{level.name[:2]}:{count}" for level, count in levels.items() if count)
-            show.advance(_PROGRESS_EVERY_BARS, f"{mix}  equity {equity:,.0f}")
-
-    return record
-
-
-def _engine(run: BacktestRun) -> BacktestEngine:
-    config, market = run.config, run.market
-    # NT's logger writes to stdout, which belongs to the result.
-    engine = BacktestEngine(
-        BacktestEngineConfig(
-            trader_id=TraderId("SAGE-001"), logging=LoggingConfig(bypass_logging=True), run_analysis=False
-        )
-    )
-    currency = _quote_currency(market.instrument)
-    engine.add_venue(
-        venue=market.instrument.id.venue,
-        oms_type=OmsType.NETTING,
-        # A cash account would refuse an order that the next close makes a cent too dear. Our own sizing keeps the
-        # exposure within equity, which NT enforces for neither kind of account in the way a broker would.
-        account_type=AccountType.MARGIN,
-        base_currency=currency,
-        starting_balances=[Money(config.cash, currency)],
-        fee_model=TradeCosts(run.cost_rates, engine.kernel.clock.timestamp_ns),
-        latency_model=LatencyModel(round(config.costs.latency_ms * 1e6)) if config.costs.latency_ms else None,
-    )
-    engine.add_instrument(market.instrument)
-    return engine
-
-
-def _nautilus_equity(engine: BacktestEngine, market: Market) -> float:
-    """NT's own idea of the final equity, to hold ours against."""
-    balance = engine.portfolio.account(market.instrument.id.venue).balance_total(_quote_currency(market.instrument))
-    unrealised = engine.portfolio.unrealized_pnl(market.instrument.id)
-    return float(balance.as_decimal()) + (float(unrealised.as_decimal()) if unrealised is not None else 0.0)
-
-
-def _quote_currency(instrument: Instrument) -> object:
-    return instrument.quote_currency or USD

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sage.backtest import BacktestRun
 from sage.costs import Charge
 from sage.performance import (
     COST_MULTIPLES,
@@ -17,6 +16,7 @@ from sage.performance import (
     sharpe,
     sharpe_interval,
 )
+from sage.run import BacktestRun
 
 FloatArray = NDArray[np.float64]
 

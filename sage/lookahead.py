@@ -21,13 +21,14 @@ from data.catalog import rounded, to_nautilus
 from data.errors import OptionError
 from data.market import Market
 from regime.errors import ModelUnavailable, UserCodeRaised
-from sage.backtest import BacktestFailed, BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.bookkeeper import OrderStep
 from sage.compare import TIME_OF, Difference, difference_report, first_difference
 from sage.model import runs_online
 from sage.progress import Progress, Silent
 from sage.reads import files_opened_by
 from sage.results import hashed_tables
+from sage.run import BacktestFailed, BacktestRun
 from sage.votes import weights_table
 
 CUTS = 8

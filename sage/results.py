@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from data.bars import iso
 from regime.signal import Level, Signal
-from sage.backtest import BacktestRun, OrderRecord
 from sage.earnings import buy_and_hold, earnings
 from sage.ledger import Fill
+from sage.run import BacktestRun, OrderRecord
 from sage.votes import ensemble_figures, weights_table
 
 FloatArray = NDArray[np.float64]

@@ -23,9 +23,9 @@ import pandas as pd
 
 from data.bars import iso
 from data.errors import OptionError
-from sage.backtest import BacktestRun
 from sage.config import as_dict
 from sage.results import Tables, summary, tables
+from sage.run import BacktestRun
 from sage.tearsheet import render
 from sage.votes import telemetry
 

@@ -16,8 +16,8 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from regime.signal import Level
-from sage.backtest import BacktestRun
 from sage.results import Tables, closes_of_signals, forecasts_from
+from sage.run import BacktestRun
 from sage.votes import weights_of
 
 MAX_POINTS = 4000

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from data.errors import DataError, OptionError
 from data.market import Market
-from sage.backtest import BacktestRun, load_market, run_backtest
+from sage.backtest import load_market, run_backtest
 from sage.config import BacktestConfig, WalkForwardConfig, validate, with_keys
 from sage.earnings import buy_and_hold, earnings
 from sage.performance import COST_MULTIPLES, at_multiple, break_even, daily_returns, max_drawdown, sharpe
 from sage.performance import sharpe_interval as interval_of
 from sage.progress import Progress, Silent
 from sage.results import coverage, determinism_hash, tables
+from sage.run import BacktestRun
 
 FloatArray = NDArray[np.float64]
 

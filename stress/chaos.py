@@ -21,9 +21,10 @@ from data.synthetic import SyntheticConfig
 from regime.config import BreakerConfig, CalibrationConfig, ClassifierConfig, HealthConfig, RegimeConfig
 from regime.forecast import WIDTH_RATIO_MAX
 from regime.serving.config import ServingConfig
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig, DataConfig, ModelConfig
 from sage.results import determinism_hash_of
+from sage.run import BacktestRun
 from sage.sizing import SizingConfig
 from stress.expectations import Damage, recovery_bound_bars
 from stress.faults import FAULTS

@@ -30,9 +30,10 @@ from regime.serving.config import ServingConfig
 from regime.serving.process import ModelProcess, Started, StartFailed
 from regime.signal import BarRejected, Level, Signal
 from regime.window import BarInput
-from sage.backtest import BacktestFailed, BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig, DataConfig, ModelConfig
 from sage.rig import Parts, Rig
+from sage.run import BacktestFailed, BacktestRun
 from stress.cases import Answered, CaseResult, InjectConfig, Phase, Place, Placement, Verdict
 from stress.expectations import Footing, expected
 from stress.faults.machine import MEMORY_LIMIT_MB

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from regime.signal import BarRejected, Level, Signal
-from sage.backtest import BacktestRun
 from sage.config import BacktestConfig
+from sage.run import BacktestRun
 from sage.sizing import Move
 from stress.level_judge import LevelJudge
 from stress.shadow import Shadow

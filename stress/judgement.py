@@ -9,7 +9,7 @@ from itertools import groupby
 
 from regime.config import RegimeConfig
 from regime.signal import BarRejected, Level, Reason, Signal
-from sage.backtest import BacktestRun
+from sage.run import BacktestRun
 from sage.strategy import SentOrder
 from stress.cases import Answered, CaseResult, InjectConfig, Phase, Placement, Verdict
 from stress.expectations import (

@@ -22,10 +22,11 @@ from regime.errors import ModelUnavailable
 from regime.model.checkpoint import Checkpoint, find_checkpoint
 from regime.model.registry import directory_of
 from regime.signal import Level, Reason
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig, DataConfig
 from sage.results import determinism_hash_of
 from sage.rig import Rig
+from sage.run import BacktestRun
 from stress.cases import CaseResult, InjectConfig
 from stress.expectations import Footing, levels_allowed
 from stress.hub import REPO, REVISION, absent_hub, lying_hub

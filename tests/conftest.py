@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, settings
 
 from regime.model.checkpoint import find_checkpoint
 from regime.serving.client import ModelClient
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig
+from sage.run import BacktestRun
 
 settings.register_profile(
     "sage", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]

@@ -18,13 +18,14 @@ from data.errors import OptionError
 from data.market import Market, catalog_market, synthetic_market
 from regime.model.checkpoint import find_checkpoint
 from regime.signal import EXPOSURE_CAP, Level
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig, as_dict, validate
 from sage.evaluation.settings import EvaluationConfig
 from sage.evaluation.study import wanted_markets
 from sage.performance import daily_returns, max_drawdown, sharpe
 from sage.progress import Progress, Silent
 from sage.results import Tables, coverage, regime_accuracy, summary, tables
+from sage.run import BacktestRun
 from sage.studies.kept import KeptCells
 
 WARM_UP_BARS = 500

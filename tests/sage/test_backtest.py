@@ -22,11 +22,12 @@ from regime.model.engines import EngineSpec, choose_engine
 from regime.signal import BarRejected, Level, Reason, Signal
 from regime.window import BarInput
 from sage import rundir
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig
 from sage.costs import UNKNOWN_SPREAD_BPS
 from sage.results import determinism_hash, summary, tables
 from sage.rig import Rig
+from sage.run import BacktestRun
 from sage.tearsheet import fill_line
 from tests.conftest import SHORT_BARS, clean_environment, short_config
 

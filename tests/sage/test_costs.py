@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from data.instruments import Kind
 from data.spreads import HourlySpreads, hour_of
 from regime.signal import Level
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.costs import Charge, CostRates
 from sage.ledger import CarryRates, Fill, Ledger
 from sage.results import summary, tables
+from sage.run import BacktestRun
 from tests.sage.markets import market_of, without_model
 
 

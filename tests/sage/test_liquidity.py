@@ -16,9 +16,10 @@ from data.instruments import Kind
 from data.market import Market
 from regime.signal import BarRejected, Level, Reason, Signal
 from sage import rundir
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.liquidity import VolumeLimit
 from sage.rig import Rig
+from sage.run import BacktestRun
 from sage.sizing import Move
 from tests.sage.markets import market_of, without_model
 

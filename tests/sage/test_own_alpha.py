@@ -9,10 +9,11 @@ import pytest
 from data.errors import OptionError
 from regime.errors import UserCodeRaised
 from regime.signal import Level
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig, OwnConfig
 from sage.lookahead import Verdict, check_lookahead
 from sage.models.built_in import BUILT_IN
+from sage.run import BacktestRun
 from tests.conftest import short_config
 
 

@@ -13,10 +13,11 @@ import pytest
 from data.errors import OptionError
 from regime.errors import ModelUnavailable, UserCodeRaised
 from regime.signal import Level, Reason
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig, OwnConfig
 from sage.lookahead import Verdict, check_lookahead
 from sage.results import determinism_hash_of
+from sage.run import BacktestRun
 from tests.conftest import short_config
 
 

@@ -17,10 +17,11 @@ from data.market import synthetic_market
 from regime.errors import UserCodeRaised
 from regime.signal import Level
 from sage import rundir
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig, OwnConfig, load_config
 from sage.plugins import bars_frame, build_strategy, load_plugin, load_strategy
 from sage.results import determinism_hash_of, tables
+from sage.run import BacktestRun
 from tests.conftest import short_config
 from tests.sage import own
 

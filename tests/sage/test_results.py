@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage.backtest import BacktestRun
 from sage.ledger import Fill, Ledger
 from sage.results import balanced_accuracy, coverage, determinism_hash, round_trips, summary, tables
+from sage.run import BacktestRun
 
 
 @given(

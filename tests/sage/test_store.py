@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from regime.signal import BarRejected, Signal
-from sage.backtest import BacktestFailed, BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig
 from sage.results import determinism_hash, tables
+from sage.run import BacktestFailed, BacktestRun
 from tests.conftest import short_config
 
 BARS = 300
