@@ -18,11 +18,12 @@ from data.errors import OptionError
 from data.market import Market
 from regime.model.checkpoint import find_checkpoint
 from regime.signal import BarRejected, Signal
-from sage.backtest import BacktestRun, run_backtest
+from sage.backtest import run_backtest
 from sage.config import BacktestConfig, as_dict, validate
 from sage.performance import max_drawdown
 from sage.progress import Progress, Silent
 from sage.results import summary, tables
+from sage.run import BacktestRun
 from sage.studies.kept import KeptCells
 from sage.studies.markets import StudyMarkets
 
