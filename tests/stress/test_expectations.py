@@ -79,6 +79,17 @@ def test_afterwards_a_model_may_be_on_its_way_and_a_strange_market_has_nothing_t
     assert levels_allowed_afterwards(Failure.MARKET_STRANGE, FIRM, CONFIG) == (Level.FULL, Level.BASIC)
 
 
+def test_forecasts_that_are_worse_than_none_may_go_unnoticed_for_a_while_and_not_for_good() -> None:
+    assert levels_allowed(Failure.FORECASTS_WORTHLESS, FIRM, CONFIG) == (Level.FULL, Level.BASIC)
+    assert must_be_seen(Failure.FORECASTS_WORTHLESS) is Level.BASIC
+
+
+def test_a_model_found_unhealthy_has_to_show_good_forecasts_first() -> None:
+    health = bound(Damage(health=True))
+    assert health > CONFIG.health.recent_bars + CONFIG.horizon_bars
+    assert bound(Damage(health=True, window=True)) == health
+
+
 def test_the_breaker_is_always_waited_for() -> None:
     assert bound(Damage()) == CONFIG.breaker.open_bars + CONFIG.breaker.probes
 
