@@ -20,6 +20,7 @@ from regime.config import CalibrationConfig
 from regime.conformal import AdaptiveConformal, FloatArray
 from regime.errors import CannotAnswer
 from regime.forecast import MEDIAN, Z90_MINUS_Z10, Forecast
+from regime.ranges import Ranges
 from regime.signal import Reason
 from regime.window import RingBuffer
 
@@ -46,53 +47,99 @@ ABSURD_RATIO = 50.0
 class Outlook:
     """A forecast as calibration sees it: a row for each bar ahead, and the last for the return over all of them.
 
-    ``centres`` and ``scales`` have shape (horizon_bars + 1,): medians, and the standard deviations that the quantiles
-    imply. ``hours`` are those of the day, UTC, in which the bars ahead will close, shape (horizon_bars,); all 0 where
-    a day has no hours. ``volatility`` is the realised one, per bar.
+    ``centres`` and ``scales`` have shape (horizon_bars + 1,): medians, and what errors are measured by, see
+    :func:`normaliser`. ``deviation`` is the standard deviation over the horizon by the forecast's own quantiles.
+    ``hours`` are those of the day, UTC, in which the bars ahead will close, shape (horizon_bars,); all 0 where a day
+    has no hours. ``volatility`` is the realised one, per bar.
     """
 
     centres: FloatArray
     scales: FloatArray
+    deviation: float
     hours: IntArray
     volatility: float
 
     @classmethod
-    def of(cls, forecast: Forecast, volatility: float, hours: IntArray) -> Outlook | Reason:
-        """A forecast's outlook, or why its quantiles are unsound."""
-        scale = forecast.scale(volatility)
-        if isinstance(scale, Reason):
-            return scale
+    def of(
+        cls, forecast: Forecast, volatility: float, ranges: Ranges, season: FloatArray, hours: IntArray
+    ) -> Outlook | Reason:
+        """A forecast's outlook, or why its quantiles are unsound. ``season`` holds the factors of the bars ahead."""
+        deviation = forecast.scale(volatility)
+        if isinstance(deviation, Reason):
+            return deviation
         quantiles = forecast.quantiles
         widths = np.abs(quantiles[:, -1] - quantiles[:, 0]) / Z90_MINUS_Z10
         # A step may be shut for good, as where the market was idle; its outcomes then still make finite scores.
-        scales = np.append(np.maximum(widths, scale * _SCALE_SHARE_MIN), scale)
-        return cls(np.append(quantiles[:, MEDIAN], forecast.expected_return), scales, hours, volatility)
+        widths = np.maximum(widths, deviation * _WIDTH_SHARE_MIN)
+        scales = normaliser(np.append(widths, deviation), ranges, season)
+        centres = np.append(quantiles[:, MEDIAN], forecast.expected_return)
+        return cls(centres, scales, deviation, hours, volatility)
 
 
-_SCALE_SHARE_MIN = 1e-3
+def normaliser(widths: FloatArray, ranges: Ranges, season: FloatArray) -> FloatArray:
+    """What errors are measured by: the geometric mean of the forecast's widths and of what recent ranges suggest.
+
+    Parameters
+    ----------
+    widths
+        Standard deviations by the forecast's quantiles, of each bar ahead and of all together, shape
+        (horizon_bars + 1,).
+    ranges
+        Of the bars so far.
+    season
+        Factors of the bars ahead, shape (horizon_bars,).
+
+    Notes
+    -----
+    Mean Winkler score of the next bar's 90 % interval beside that of a static quantile of EWMA(0.94)-normalised
+    returns, over twelve real series (bars 22,000 to 11,000 before their ends: not those that the study judges), each
+    with groups as below: EWMA 0.975, the forecast's width 0.964, both 0.964, the forecast's width and recent ranges
+    0.957, these with the rise 0.961. The rise is there for breaks of volatility (see :mod:`regime.ranges`): on
+    simulated ones it lifts coverage of the first 60 bars from 0.84 to 0.88.
+    """
+    suggested = np.append(season, math.sqrt(float(season @ season))) * ranges.recent
+    # In an idle market ranges are nil, and the forecast alone counts.
+    suggested = np.clip(suggested, widths / _RANGE_RATIO_MAX, widths * _RANGE_RATIO_MAX)
+    return np.asarray(np.sqrt(widths * suggested) * ranges.rise)
+
+
+_WIDTH_SHARE_MIN = 1e-3
+_RANGE_RATIO_MAX = 20.0
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Calibrated intervals of log returns: of the next bar's, and of that over the horizon."""
+    """Calibrated intervals of log returns, of each bar ahead and of all together; shapes (horizon_bars + 1,)."""
 
-    bar: tuple[float, float]
-    horizon: tuple[float, float]
+    lows: FloatArray
+    highs: FloatArray
+
+    @property
+    def bar(self) -> tuple[float, float]:
+        """Of the next bar's return."""
+        return float(self.lows[0]), float(self.highs[0])
+
+    @property
+    def horizon(self) -> tuple[float, float]:
+        """Of the return over the horizon."""
+        return float(self.lows[-1]), float(self.highs[-1])
 
 
 class ConformalCalibrator:
     """Scores, levels, the groups' factors, and the intervals they give.
 
     ``errors`` are the matured ones of the return over the horizon, standardised; ``offsets`` the logarithms of the
-    groups' factors, shapes (horizon_bars + 1, groups). ``proposed`` are half the widths of this bar's intervals, of the
-    next bar's return and of that over the horizon, before anybody asked whether they are absurd.
+    groups' factors, shapes (horizon_bars + 1, groups). ``proposed`` are this bar's intervals, before anybody asked
+    whether they are absurd.
     """
 
     def __init__(self, config: CalibrationConfig, horizon_bars: int) -> None:
         self._config = config
         self._horizon_bars = horizon_bars
+        # Returns over the horizon overlap: a miss there is seldom alone, and must move less.
+        self._slowness = np.append(np.ones(horizon_bars), 1.0 / horizon_bars)
         self.restarts = 0
-        self.proposed: tuple[float, float] | None = None
+        self.proposed: Intervals | None = None
         self._log_width: float | None = None
         self._log_volatility = RingBuffer(_REFERENCE_BARS)
         self._cuts = (math.inf, math.inf)
@@ -101,12 +148,7 @@ class ConformalCalibrator:
 
     def _begin(self) -> None:
         config, rows = self._config, self._horizon_bars + 1
-        # Returns over the horizon overlap: a miss there is seldom alone, and must move less.
-        steps = [config.step_size] * self._horizon_bars + [config.step_size / self._horizon_bars]
-        self.conformal = AdaptiveConformal(config.miscoverage, steps, config.window_scores)
-        self._group_steps = np.array(
-            [config.group_step] * self._horizon_bars + [config.group_step / self._horizon_bars]
-        )
+        self.conformal = AdaptiveConformal(config.miscoverage, config.step_size * self._slowness, config.window_scores)
         self.errors = RingBuffer(config.window_scores)
         self.volatility_offsets = np.zeros((rows, VOLATILITY_GROUPS))
         self.hour_offsets = np.zeros((rows, HOURS))
@@ -149,12 +191,12 @@ class ConformalCalibrator:
         self.conformal.observe(np.abs(standardised), missed)
         if math.isfinite(standardised[-1]):
             self.errors.append(standardised[-1])
-        moves = np.nan_to_num(self._group_steps * (missed - self._config.miscoverage))
-        for offsets, group in (
-            (self.volatility_offsets, self._groups[slots]),
-            (self.hour_offsets, self._hours[slots, rows]),
+        moves = np.nan_to_num(self._slowness * (missed - self._config.miscoverage))
+        for offsets, group, step in (
+            (self.volatility_offsets, self._groups[slots], self._config.volatility_step),
+            (self.hour_offsets, self._hours[slots, rows], self._config.hour_step),
         ):
-            offsets[rows, group] = np.clip(offsets[rows, group] + moves, -_OFFSET_MAX, _OFFSET_MAX)
+            offsets[rows, group] = np.clip(offsets[rows, group] + step * moves, -_OFFSET_MAX, _OFFSET_MAX)
 
     def await_outcome(self, bar: int, log_price: float, outlook: Outlook) -> None:
         """Note a forecast made at this bar; its scores come as its bars do."""
@@ -187,15 +229,15 @@ class ConformalCalibrator:
         if self.scores < self._config.min_scores:
             raise CannotAnswer(Reason.FEW_SCORES)
         half_widths = self._half_widths(outlook)
-        bar, horizon = self.proposed = float(half_widths[0]), float(half_widths[-1])
-        if is_absurd(bar, outlook.volatility) or is_absurd(horizon, outlook.volatility * math.sqrt(self._horizon_bars)):
+        self.proposed = Intervals(outlook.centres - half_widths, outlook.centres + half_widths)
+        over_horizon = outlook.volatility * math.sqrt(self._horizon_bars)
+        if is_absurd(half_widths[0], outlook.volatility) or is_absurd(half_widths[-1], over_horizon):
             raise CannotAnswer(Reason.ABSURD_WIDTH)
-        next_return, expected = float(outlook.centres[0]), float(outlook.centres[-1])
-        return Intervals((next_return - bar, next_return + bar), (expected - horizon, expected + horizon))
+        return self.proposed
 
-    def probability_up(self, expected_return: float, scale: float) -> float:
-        """Share of past standardised errors under which the return would have been positive."""
-        above = int(np.count_nonzero(self.errors.view() > -expected_return / scale))
+    def probability_up(self, outlook: Outlook) -> float:
+        """Share of past standardised errors under which the return over the horizon would have been positive."""
+        above = int(np.count_nonzero(self.errors.view() > -outlook.centres[-1] / outlook.scales[-1]))
         return (above + 0.5) / (self.scores + 1.0)
 
     def uncertainty(self, width: float) -> float:

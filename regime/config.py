@@ -11,14 +11,15 @@ from regime.signal import Level
 class CalibrationConfig:
     """Adaptive conformal inference (Gibbs and Candes, 2021), on the whole and by group.
 
-    ``miscoverage`` is the target share of returns outside the interval, ``step_size`` their gamma, and ``group_step``
-    how far an outcome moves the logarithm of its groups' factors; the newest ``window_scores`` scores are kept, and
-    level FULL needs ``min_scores`` of them.
+    ``miscoverage`` is the target share of returns outside the interval, ``step_size`` their gamma,
+    ``volatility_step`` and ``hour_step`` how far an outcome moves the logarithms of its groups' factors; the newest
+    ``window_scores`` scores are kept, and level FULL needs ``min_scores`` of them.
     """
 
     miscoverage: float = 0.10
     step_size: float = 0.005
-    group_step: float = 0.02
+    volatility_step: float = 0.01
+    hour_step: float = 0.02
     window_scores: int = 1000
     min_scores: int = 100
 

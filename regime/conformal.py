@@ -39,7 +39,7 @@ class AdaptiveConformal:
         The newest scores that count.
     """
 
-    def __init__(self, miscoverage: float, step_sizes: Sequence[float], window_scores: int) -> None:
+    def __init__(self, miscoverage: float, step_sizes: Sequence[float] | FloatArray, window_scores: int) -> None:
         rows = len(step_sizes)
         self._miscoverage = miscoverage
         self._step_sizes = np.array(step_sizes)

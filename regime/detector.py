@@ -22,6 +22,7 @@ from regime.errors import ForecastFailed
 from regime.fallback import Evidence, ForecastResult
 from regime.forecast import Context, Forecast, Forecaster, KnownForecasts, window_key
 from regime.health import HealthMonitor
+from regime.ranges import Ranges
 from regime.serving.breaker import BreakerState, CircuitBreaker
 from regime.signal import BarRejected, Level, Reason, Signal
 from regime.window import BarInput, BarWindow
@@ -48,6 +49,7 @@ class DetectorState:
     classifier: RegimeClassifier
     trend: TrendFilter
     volatility: EwmaVolatility
+    ranges: Ranges
     history: deque[Signal]
     breaker: CircuitBreaker
     health: HealthMonitor
@@ -99,6 +101,7 @@ class Detector:
             classifier=RegimeClassifier(config.classifier),
             trend=TrendFilter(config.classifier.trend_span_bars),
             volatility=EwmaVolatility(config.classifier.volatility_decay),
+            ranges=Ranges(),
             history=deque(maxlen=config.history_regimes),
             breaker=CircuitBreaker(config.breaker),
             health=HealthMonitor(config.health, config.horizon_bars),
@@ -140,7 +143,8 @@ class Detector:
         if isinstance(forecast, ForecastFailed):
             outlook: Outlook | Reason = forecast.reason
         else:
-            outlook = Outlook.of(forecast, volatility, state.window.hours_ahead())
+            window = state.window
+            outlook = Outlook.of(forecast, volatility, state.ranges, window.outlook(), window.hours_ahead())
         evidence = Evidence(
             config=self.config,
             window=state.window,
@@ -200,6 +204,7 @@ class Detector:
             state.realised_trend = state.trend.update(newest / known)
         state.health.observe(state.accepted_bars, newest, known)
         state.volatility.update(newest)
+        state.ranges.update(bar.high, bar.low, bar.close / math.exp(newest), state.window.season_factor)
         shown = float(state.window.shown.view(1)[0])
         state.classifier.observe(shown)
         state.drift.observe(newest, shown)

@@ -87,10 +87,10 @@ def full(evidence: Evidence) -> Answer:
         raise CannotAnswer(outlook)
     if evidence.unhealthy:
         raise CannotAnswer(Reason.UNHEALTHY)
-    calibrator, scale = evidence.calibrator, float(outlook.scales[-1])
+    calibrator, scale = evidence.calibrator, outlook.deviation
     intervals = calibrator.intervals(outlook)
     low, high = intervals.horizon
-    probability_up = calibrator.probability_up(expected, scale)
+    probability_up = calibrator.probability_up(outlook)
     regime = evidence.classifier.classify(_trend(evidence, expected, scale))
     return Answer(
         regime=regime,

@@ -109,6 +109,7 @@ class BarWindow:
         self._max_step_ns = (config.max_gap_bars + 1) * self._bar_ns + config.closure_seconds * 1_000_000_000
         self.returns = RingBuffer(config.context_bars)
         self.season = Season(bar_seconds)
+        self.season_factor = 1.0
         self._bar_seconds = bar_seconds
         self.shown = RingBuffer(config.context_bars)
         self.highs = RingBuffer(config.smart_min_bars)
@@ -211,7 +212,8 @@ class BarWindow:
         self._moves += value != 0.0
         self.returns.append(value)
         factor = self.season.observe(slot_of(ts_ns, self.last_ts_ns, self._bar_seconds), value)
-        self.shown.append(value / factor if self._config.seasonal else value)
+        self.season_factor = factor if self._config.seasonal else 1.0
+        self.shown.append(value / self.season_factor)
 
     def _forget(self, reason: Reason) -> None:
         self._moves = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regime.calibration import ABSURD_RATIO
+from regime.calibration import ABSURD_RATIO, Intervals
 from regime.config import RegimeConfig
 from regime.forecast import CROSSING_TOLERANCE, MEDIAN, WIDTH_RATIO_MAX, FloatArray
 from regime.serving.breaker import BreakerState
@@ -132,7 +132,7 @@ class LevelJudge:
                 warm_up_bars = config.model_min_bars + config.horizon_bars + config.calibration.min_scores
                 young = not self._failed_before and shadow.restart is None and shadow.accepted < warm_up_bars
                 return frozenset({Reason.WARM_UP if young else Reason.FEW_SCORES})
-            case Level.FULL if seen.proposed is not None and self._beyond_belief(*seen.proposed):
+            case Level.FULL if seen.proposed is not None and self._beyond_belief(seen.proposed):
                 return frozenset({Reason.ABSURD_WIDTH})
             case Level.BASIC if not outcome.median:
                 return outcome.why
@@ -178,9 +178,10 @@ class LevelJudge:
         why = self._unsound(quantiles[0].astype(np.float64) * shadow.outlook()[:, None])
         return Outcome(frozenset({why}) if why else _NONE, median=True)
 
-    def _beyond_belief(self, bar: float, horizon: float) -> bool:
-        """Whether half the widths of the two calibrated intervals have nothing to do with this market."""
-        per_bar = np.array([bar, horizon / math.sqrt(self._config.horizon_bars)]) / self._shadow.volatility
+    def _beyond_belief(self, found: Intervals) -> bool:
+        """Whether the next bar's interval, or that over the horizon, has nothing to do with this market."""
+        half_widths = (found.highs - found.lows)[[0, -1]] / 2
+        per_bar = half_widths / (self._shadow.volatility * np.sqrt([1, self._config.horizon_bars]))
         return not bool(((per_bar > 1 / ABSURD_RATIO) & (per_bar < ABSURD_RATIO)).all())
 
     def _unsound(self, quantiles: FloatArray) -> Reason | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.market import Market
+from regime.calibration import Intervals
 from regime.model.checkpoint import Checkpoint
 from regime.model.engines import EngineChoice, EngineSpec
 from regime.serving.breaker import BreakerState
@@ -33,8 +34,8 @@ class Seen:
 
     ``number`` is that of the market's bar, from 1: a fault may make none or several of one. ``took_s`` is the time
     from bar in to answer out. ``asked`` is what reached a process in that time, as sequence numbers and digests of
-    contexts; ``received`` is what came back. ``breaker``, ``times_opened``, ``scores``, ``proposed`` (half the widths
-    of the calibrated intervals, None where it did not come to any), ``usable_bars`` and ``restart`` are the detector's
+    contexts; ``received`` is what came back. ``breaker``, ``times_opened``, ``scores``, ``proposed`` (the
+    calibrated intervals, None where it did not come to any), ``usable_bars`` and ``restart`` are the detector's
     state afterwards. ``faults`` were active at it, or at bars before it of which a fault left nothing. ``book`` and
     ``orders`` are what the strategy made of the answer.
     """
@@ -49,7 +50,7 @@ class Seen:
     breaker: BreakerState
     times_opened: int
     scores: int
-    proposed: tuple[float, float] | None
+    proposed: Intervals | None
     usable_bars: int
     restart: Reason | None
     faults: tuple[str, ...]

@@ -22,7 +22,8 @@ def outlook(
     """A forecast that is the same for every bar."""
     centres = np.append(np.full(horizon, expected / horizon), expected)
     scales = np.append(np.full(horizon, scale), scale * math.sqrt(horizon))
-    return Outlook(centres, scales, np.full(horizon, hour), volatility if volatility is not None else scale)
+    wildness = volatility if volatility is not None else scale
+    return Outlook(centres, scales, float(scales[-1]), np.full(horizon, hour), wildness)
 
 
 def coverage(returns: FloatArray, config: CalibrationConfig, horizon: int = 1) -> tuple[float, float]:
@@ -63,7 +64,7 @@ def test_coverage_survives_a_world_that_turns_three_times_as_wild(seed: int) -> 
 def test_without_adaptation_the_same_world_breaks_the_promise() -> None:
     rng = np.random.default_rng(0)
     returns = np.concatenate([rng.normal(size=2000), 3.0 * rng.normal(size=2000)])
-    frozen = CalibrationConfig(step_size=0.0, group_step=0.0, window_scores=4000)
+    frozen = CalibrationConfig(step_size=0.0, volatility_step=0.0, hour_step=0.0, window_scores=4000)
     assert coverage(returns, frozen)[0] < coverage(returns, CalibrationConfig())[0] - 0.03
 
 
@@ -144,7 +145,7 @@ def test_the_probability_is_that_of_the_last_errors(errors: list[float], expecte
     last = np.array(errors[-40:])
     np.testing.assert_array_equal(calibrator.errors.view(), last)
     above = int(np.count_nonzero(last > -expected))
-    assert calibrator.probability_up(expected, 1.0) == (above + 0.5) / (len(last) + 1.0)
+    assert calibrator.probability_up(outlook(1, expected)) == (above + 0.5) / (len(last) + 1.0)
 
 
 @settings(max_examples=30)
@@ -157,7 +158,7 @@ def test_intervals_surround_the_forecast_and_scale_with_it(seed: int, expected: 
     assert math.isfinite(high - low)
     double_low, double_high = calibrator.intervals(outlook(1, expected, 2 * scale, volatility=1.0)).horizon
     assert double_high - double_low == pytest.approx(2 * (high - low))
-    assert 0.0 < calibrator.probability_up(expected, scale) < 1.0
+    assert 0.0 < calibrator.probability_up(outlook(1, expected, scale)) < 1.0
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=100))
