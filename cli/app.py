@@ -13,6 +13,7 @@ from cli.backtest import backtest
 from cli.bench_latency import bench_latency
 from cli.evaluate import evaluate
 from cli.evaluate_ablation import ablation
+from cli.evaluate_coverage import coverage
 from cli.evaluate_drift import drift
 from cli.evaluate_ensemble import ensemble
 from cli.evaluate_ladder import ladder
@@ -40,6 +41,7 @@ app.command()(ingest)
 app.command("bench-latency")(bench_latency)
 app.command("inject-fault")(inject_fault)
 evaluate.command()(ablation)
+evaluate.command()(coverage)
 evaluate.command()(drift)
 evaluate.command()(ensemble)
 evaluate.command()(ladder)
