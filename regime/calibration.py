@@ -140,6 +140,7 @@ class ConformalCalibrator:
         self._slowness = np.append(np.ones(horizon_bars), 1.0 / horizon_bars)
         self.restarts = 0
         self.proposed: Intervals | None = None
+        self._proposed_for: Outlook | None = None
         self._log_width: float | None = None
         self._log_volatility = RingBuffer(_REFERENCE_BARS)
         self._cuts = (math.inf, math.inf)
@@ -191,7 +192,7 @@ class ConformalCalibrator:
         self.conformal.observe(np.abs(standardised), missed)
         if math.isfinite(standardised[-1]):
             self.errors.append(standardised[-1])
-        moves = np.nan_to_num(self._slowness * (missed - self._config.miscoverage))
+        moves = np.where(np.isnan(missed), 0.0, self._slowness * (missed - self._config.miscoverage))
         for offsets, group, step in (
             (self.volatility_offsets, self._groups[slots], self._config.volatility_step),
             (self.hour_offsets, self._hours[slots, rows], self._config.hour_step),
@@ -205,8 +206,11 @@ class ConformalCalibrator:
         self._made_at[slot], self._log_prices[slot] = bar, log_price
         self._centres[slot], self._scales[slot] = outlook.centres, outlook.scales
         self._groups[slot], self._hours[slot] = self._group(outlook.volatility), _with_horizon(outlook.hours)
-        enough = self.conformal.counts >= self._config.min_scores
-        self._claimed[slot] = np.where(enough, self._half_widths(outlook), np.nan)
+        if self.proposed is not None and self._proposed_for is outlook:
+            self._claimed[slot] = self.proposed.highs - outlook.centres
+        else:
+            enough = self.conformal.counts >= self._config.min_scores
+            self._claimed[slot] = np.where(enough, self._half_widths(outlook), np.nan)
 
     def forget_pending(self) -> None:
         """Drop forecasts whose horizon contains a gap: no score can be had of them."""
@@ -229,6 +233,7 @@ class ConformalCalibrator:
         if self.scores < self._config.min_scores:
             raise CannotAnswer(Reason.FEW_SCORES)
         half_widths = self._half_widths(outlook)
+        self._proposed_for = outlook
         self.proposed = Intervals(outlook.centres - half_widths, outlook.centres + half_widths)
         over_horizon = outlook.volatility * math.sqrt(self._horizon_bars)
         if is_absurd(half_widths[0], outlook.volatility) or is_absurd(half_widths[-1], over_horizon):

@@ -17,9 +17,9 @@ class CalibrationConfig:
     """
 
     miscoverage: float = 0.10
-    step_size: float = 0.005
+    step_size: float = 0.001
     volatility_step: float = 0.01
-    hour_step: float = 0.02
+    hour_step: float = 0.01
     window_scores: int = 1000
     min_scores: int = 100
 

@@ -82,7 +82,7 @@ class AdaptiveConformal:
         self._scores[present, self._next[present]] = scores[present]
         self._next[present] = (self._next[present] + 1) % window
         self.counts[present] = np.minimum(self.counts[present] + 1, window)
-        self.levels += np.nan_to_num(self._step_sizes * (self._miscoverage - missed))
+        self.levels += np.where(np.isnan(missed), 0.0, self._step_sizes * (self._miscoverage - missed))
         self._observed += 1
         if self._observed % max(1, min(self._every, int(REFRESH_SHARE * self.counts.min()))) == 0:
             held = int(self.counts.max())
