@@ -6,6 +6,11 @@ volatility that the market is in, and on intraday bars by one for the hour of th
 of its own group, up after a miss and down after a hit, until the group is covered as promised.
 
 Outcomes arrive as many bars late as the forecast looked ahead, and only then are used.
+
+Steps are small because each costs sharpness: over twelve real series (see :func:`normaliser`) the mean Winkler score
+beside the static quantile's was 0.9606, 0.9615 and 0.9636 with steps of the level of 0, 0.002 and 0.005, and 0.9632,
+0.9651, 0.9676 and 0.9730 with steps of both groups of 0.01, 0.02, 0.03 and 0.05; with no groups at all 0.9637, and hours
+from 0.82.
 """
 
 from __future__ import annotations
