@@ -9,8 +9,8 @@ Outcomes arrive as many bars late as the forecast looked ahead, and only then ar
 
 Steps are small because each costs sharpness: over twelve real series (see :func:`normaliser`) the mean Winkler score
 beside the static quantile's was 0.9606, 0.9615 and 0.9636 with steps of the level of 0, 0.002 and 0.005, and 0.9632,
-0.9651, 0.9676 and 0.9730 with steps of both groups of 0.01, 0.02, 0.03 and 0.05. With no groups at all it was 0.9637, with
-hours from 0.82 on.
+0.9651, 0.9676 and 0.9730 with steps of both groups of 0.01, 0.02, 0.03 and 0.05. With no groups at all it was 0.9637,
+with hours from 0.82 on.
 """
 
 from __future__ import annotations
