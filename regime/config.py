@@ -17,8 +17,8 @@ class CalibrationConfig:
     """
 
     miscoverage: float = 0.10
-    step_size: float = 0.001
-    volatility_step: float = 0.01
+    step_size: float = 0.0005
+    volatility_step: float = 0.0075
     hour_step: float = 0.01
     window_scores: int = 1000
     min_scores: int = 100
