@@ -1,7 +1,7 @@
-"""From trend and returns to a regime that does not flicker.
+"""From returns and a level's view to a regime that does not flicker.
 
-Everything is scale-free: the trend is a z-score, and volatility is compared with its own past. Direction and volatility
-state have a dead band each and last for some bars, so that a regime ends for a reason and not on the next bar's noise.
+Everything is scale-free: drift is told in standard deviations, and volatility is compared with its own past. Direction
+and volatility state have a dead band each and last for some bars: a regime ends for a reason, not on a bar's noise.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 from regime.config import ClassifierConfig
+from regime.directions import Directions
 from regime.signal import Direction, VolatilityState
-from regime.transitions import Lasting
 from regime.volatility_states import VolatilityStates
 
 
@@ -25,39 +25,30 @@ class Regime:
 
 
 class RegimeClassifier:
-    """Keeps the present regime, and changes it when trend or volatility leave their dead bands.
+    """Keeps the present regime, and changes it when returns, or what a level foresees, leave a dead band.
 
-    Returns are taken in at every bar, whichever level answers; a direction is named where a level knows a trend.
+    Returns are taken in at every bar, whichever level answers; a direction is named where a level has a view of it.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
-        self._config = config
-        self._direction = Lasting(Direction.SIDEWAYS, config.least_bars)
+        self._lean = config.forecast_weight
+        self.direction = Directions(config.reference_bars, config.direction_band, config.least_bars)
         self.volatility = VolatilityStates(config.reference_bars, config.band, config.least_bars)
 
-    def observe(self, log_return: float) -> None:
-        """Take in one return, without the season of the day."""
+    def observe(self, log_return: float, standardised_return: float) -> None:
+        """Take in one return: without the season of the day, and over the volatility that was known before it."""
         self.volatility.update(log_return)
+        self.direction.update(standardised_return)
 
     def restart(self) -> None:
         """Bars are missing before the next return."""
         self.volatility.restart()
+        self.direction.restart()
 
     def classify(self, trend: float | None) -> Regime:
-        """The regime with this bar's trend (z-score; None where nothing is known of it)."""
-        if trend is not None:
-            self._direction.propose(self._wanted(trend))
-        direction = Direction.UNKNOWN if trend is None else self._direction.value
+        """The regime with this bar's trend as a level sees it (z-score; None where it has no view)."""
+        direction = Direction.UNKNOWN if trend is None else self.direction.name(self._lean * trend)
         return Regime(direction, self.volatility.state, self.volatility.transition_probability)
-
-    def _wanted(self, trend: float) -> Direction:
-        enter, leave = self._config.enter_trend, self._config.leave_trend
-        present = self._direction.value
-        if trend > enter or (present is Direction.BULL and trend > leave):
-            return Direction.BULL
-        if trend < -enter or (present is Direction.BEAR and trend < -leave):
-            return Direction.BEAR
-        return Direction.SIDEWAYS
 
 
 class TrendFilter:

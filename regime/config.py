@@ -28,16 +28,16 @@ class CalibrationConfig:
 class ClassifierConfig:
     """When a regime begins and ends.
 
-    The trend is a z-score: a direction begins beyond ``enter_trend`` and ends within ``leave_trend``. What the two
-    volatility states are like is learned with a memory of ``reference_bars``; a state ends when the other is more
-    likely by ``band``, in logarithms of the odds relative to their long-run odds. Nothing ends before it has lasted
-    ``least_bars`` bars. The EWMA volatility with ``volatility_decay`` is the yardstick of forecasts and trend.
+    What drifts and the two volatility states are like is learned with a memory of ``reference_bars``. A volatility
+    state ends when the other is more likely by ``band``, in logarithms of the odds relative to their long-run odds; a
+    direction when another is more likely by ``direction_band``. Nothing ends before it has lasted ``least_bars`` bars.
+    ``forecast_weight`` is what a level's own view of the trend adds to the odds, a z-score over ``trend_span_bars``.
+    The EWMA volatility with ``volatility_decay`` is the yardstick of forecasts and returns.
     """
 
     trend_span_bars: int = 128
-    forecast_weight: float = 0.5
-    enter_trend: float = 0.7
-    leave_trend: float = 0.2
+    forecast_weight: float = 0.1
+    direction_band: float = 0.3
     volatility_decay: float = 0.94
     reference_bars: int = 2000
     band: float = 0.35

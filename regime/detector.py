@@ -200,13 +200,14 @@ class Detector:
         newest = float(state.window.returns.view(1)[0])
         # Standardised by the volatility known before this return.
         known = state.volatility.value
+        standardised = newest / known if known > 0 else 0.0
         if known > 0:
-            state.realised_trend = state.trend.update(newest / known)
+            state.realised_trend = state.trend.update(standardised)
         state.health.observe(state.accepted_bars, newest, known)
         state.volatility.update(newest)
         state.ranges.update(bar.high, bar.low, bar.close / math.exp(newest), state.window.season_factor)
         shown = float(state.window.shown.view(1)[0])
-        state.classifier.observe(shown)
+        state.classifier.observe(shown, standardised)
         state.drift.observe(newest, shown)
         state.calibrator.observe(state.accepted_bars, newest, math.log(bar.close))
 

@@ -236,13 +236,10 @@ def _require_window(evidence: Evidence, bars: int) -> None:
 
 
 def _trend(evidence: Evidence, expected: float, scale: float) -> float:
-    """Blend the forecast's median path with the realised trend, both as z-scores."""
-    weight = evidence.config.classifier.forecast_weight
-    horizon = evidence.config.horizon_bars
-    span = evidence.config.classifier.trend_span_bars
+    """The forecast's median path as a z-score."""
+    config = evidence.config
     # A drift per bar, seen for as long as the realised trend is, is worth sqrt(span) bars of noise.
-    forecast_trend = expected / scale * math.sqrt(span / horizon)
-    return (1.0 - weight) * evidence.realised_trend + weight * forecast_trend
+    return expected / scale * math.sqrt(config.classifier.trend_span_bars / config.horizon_bars)
 
 
 def _realised_scale(evidence: Evidence) -> float:

@@ -239,7 +239,7 @@ def follow(returns: FloatArray, config: ClassifierConfig | None = None) -> Follo
     high, leaving = np.empty(len(returns)), np.empty(len(returns))
     noticed = []
     for bar, value in enumerate(returns.tolist()):
-        classifier.observe(value)
+        classifier.observe(value, 0.0)  # the direction is not judged here
         regime = classifier.classify(None)
         found[bar] = regime.volatility_state is VolatilityState.HIGH
         high[bar], leaving[bar] = classifier.volatility.probability_high, regime.transition_probability

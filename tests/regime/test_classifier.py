@@ -2,37 +2,90 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regime.classifier import RegimeClassifier, TrendFilter
 from regime.config import ClassifierConfig
 from regime.signal import Direction
 
-
-def test_a_direction_begins_beyond_one_threshold_and_ends_within_another() -> None:
-    classifier = RegimeClassifier(ClassifierConfig(enter_trend=1.0, leave_trend=0.3, least_bars=1))
-    trends = [0.5, 1.1, 0.5, 0.31, 0.2, 0.9, -1.2, -0.4, -0.2]
-    found = [classifier.classify(trend).direction for trend in trends]
-    bull, bear, side = Direction.BULL, Direction.BEAR, Direction.SIDEWAYS
-    assert found == [side, bull, bull, bull, side, side, bear, bear, side]
+UP = np.full(80, 0.6)
 
 
-def test_a_bar_that_knows_no_direction_leaves_the_regime_as_it_was() -> None:
+def told(classifier: RegimeClassifier, standardised: np.ndarray, trend: float = 0.0) -> list[Direction]:
+    found = []
+    for value in standardised.tolist():
+        classifier.observe(0.01 * value, value)
+        found.append(classifier.classify(trend).direction)
+    return found
+
+
+def drifting(seed: int, bars: int = 6000, drift: float = 0.15) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised returns whose drift is none, up and down in turn, 300 bars each, and which (0, 1, -1)."""
+    truth = np.array([0, 1, -1])[np.arange(bars) // 300 % 3]
+    return drift * truth + np.random.default_rng(seed).normal(size=bars), truth
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_up_down_and_sideways_are_told_apart_and_last(seed: int) -> None:
+    returns, truth = drifting(seed)
+    found = told(RegimeClassifier(ClassifierConfig()), returns)
+    sign = {Direction.SIDEWAYS: 0, Direction.BULL: 1, Direction.BEAR: -1}
+    named = np.array([sign[direction] for direction in found])[600:]
+    assert np.mean([(named == state)[truth[600:] == state].mean() for state in (0, 1, -1)]) > 0.55
+    assert (named[1:] != named[:-1]).mean() < 0.03
+
+
+def test_a_market_without_drift_is_mostly_sideways() -> None:
+    markets = [np.random.default_rng(seed).normal(size=3000) for seed in range(3)]
+    found = [told(RegimeClassifier(ClassifierConfig()), market)[1000:] for market in markets]
+    assert np.mean([direction is Direction.SIDEWAYS for market in found for direction in market]) > 0.55
+
+
+def test_a_view_decides_where_returns_do_not() -> None:
+    quiet = np.zeros(5)
+    assert told(RegimeClassifier(ClassifierConfig(forecast_weight=1.0)), quiet, trend=3.0)[-1] is Direction.BULL
+    assert told(RegimeClassifier(ClassifierConfig(forecast_weight=1.0)), quiet, trend=-3.0)[-1] is Direction.BEAR
+    assert told(RegimeClassifier(ClassifierConfig(forecast_weight=0.0)), quiet, trend=3.0)[-1] is Direction.SIDEWAYS
+
+
+def test_a_level_without_a_view_names_no_direction_and_leaves_the_regime_as_it_was() -> None:
     classifier = RegimeClassifier(ClassifierConfig())
-    classifier.classify(3.0)
+    assert told(classifier, UP)[-1] is Direction.BULL
     assert classifier.classify(None).direction is Direction.UNKNOWN
-    assert classifier.classify(0.5).direction is Direction.BULL
+    assert classifier.classify(0.0).direction is Direction.BULL
 
 
-@given(st.lists(st.floats(-5, 5), max_size=60), st.integers(1, 6))
-def test_no_direction_ends_before_it_has_lasted(trends: list[float], least_bars: int) -> None:
-    classifier = RegimeClassifier(ClassifierConfig(least_bars=least_bars))
-    found = [classifier.classify(trend).direction for trend in trends]
+def test_after_missing_bars_the_direction_is_open() -> None:
+    classifier = RegimeClassifier(ClassifierConfig())
+    told(classifier, UP)
+    assert classifier.direction.probabilities[Direction.BULL] > 0.8
+    classifier.restart()
+    assert list(classifier.direction.probabilities.values()) == pytest.approx([1 / 3] * 3, abs=0.01)
+
+
+def test_a_copy_goes_on_as_the_original_does() -> None:
+    returns, _ = drifting(5, 800)
+    classifier = RegimeClassifier(ClassifierConfig())
+    told(classifier, returns[:400])
+    copied = copy.deepcopy(classifier)
+    assert told(copied, returns[400:]) == told(classifier, returns[400:])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-50, 50)), max_size=60), st.integers(1, 6))
+def test_no_direction_ends_before_it_has_lasted(stream: list[tuple[float, float]], least_bars: int) -> None:
+    classifier = RegimeClassifier(ClassifierConfig(least_bars=least_bars, forecast_weight=1.0))
+    found = []
+    for value, trend in stream:
+        classifier.observe(0.0, value)
+        found.append(classifier.classify(trend).direction)
+        assert sum(classifier.direction.probabilities.values()) == pytest.approx(1.0)
     changes = [bar for bar in range(1, len(found)) if found[bar] is not found[bar - 1]]
     assert all(later - earlier >= least_bars for earlier, later in itertools.pairwise(changes))
 

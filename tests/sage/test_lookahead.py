@@ -134,7 +134,7 @@ def test_a_threshold_fitted_on_all_bars_is_found_in_sages_own_build(monkeypatch:
 
     def fitted_on_all(regime: RegimeConfig, market: Market) -> RegimeConfig:
         spread = float(np.std(np.log(market.bars.close)))
-        classifier = dataclasses.replace(regime.classifier, enter_trend=0.5 + 5 * spread)
+        classifier = dataclasses.replace(regime.classifier, direction_band=0.1 + 5 * spread)
         return dataclasses.replace(honest(regime, market), classifier=classifier)
 
     monkeypatch.setattr(backtest, "_for_market", fitted_on_all)
