@@ -54,7 +54,7 @@ faults: setup  ## Provoke every fault at every place, and write the matrix to bu
 	mkdir -p build
 	$(BIN)/sage inject-fault --all --html build/faults.html
 
-chaos: setup  ## Run 10,000 random schedules of faults on a simulated machine, and 20 on the real one (twenty minutes)
+chaos: setup  ## Run 10,000 random schedules of faults on a simulated machine, and 20 on the real one (35 minutes)
 	$(BIN)/sage inject-fault --schedules 10000 --real 20
 
 bench-deadline: setup  ## Measure how late a signal is when the model hangs, dies or is slow (8 minutes)
