@@ -11,7 +11,10 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 INK, GRID, LIMIT = "#1d2733", "#e8ebef", "#c8473c"
-COLOURS = ("#2456a6", "#e0a63a", "#2f8f6b", "#8a4fa3", "#c8473c", "#66717f", "#4aa3c8", "#a37f4f")
+COLOURS = (
+    "#2456a6", "#e0a63a", "#2f8f6b", "#8a4fa3", "#c8473c", "#66717f", "#4aa3c8", "#a37f4f",
+    "#0b2a5b", "#8f6100", "#79c9a4", "#d59be6", "#7a1f17", "#b5bec9", "#0f6f94", "#e8c9a0",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ def as_html(title: str, subtitle: str, findings: Sequence[Finding], sections: Se
 
 def styled(figure: go.Figure, height: int = 360, left: int = 60) -> go.Figure:
     """The figure in the look of the page."""
-    figure.update_xaxes(gridcolor=GRID)
-    figure.update_yaxes(gridcolor=GRID)
+    # Long names of what is compared need more room than any fixed margin.
+    figure.update_xaxes(gridcolor=GRID, automargin=True)
+    figure.update_yaxes(gridcolor=GRID, automargin=True)
     figure.update_layout(
         template="none", height=height, margin={"l": left, "r": 20, "t": 20, "b": 50}, colorway=COLOURS,
         font={"color": INK, "size": 12}, legend={"x": 1.02, "y": 1.0}, showlegend=True, paper_bgcolor="#fff",
