@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -26,6 +26,19 @@ class ExitCode(IntEnum):
     UNDECIDED = 5
     INTERNAL = 6
     INTERRUPTED = 130
+
+
+def leave_by(met: Iterable[bool | None]) -> None:
+    """End a command under ``--check`` by what each of its targets came to; None is for one that could not be told.
+
+    Any that was missed: CHECK_FAILED. None that was met: UNDECIDED, for a check that judges nothing must not pass.
+    """
+    known = [one for one in met if one is not None]
+    if not all(known):
+        raise typer.Exit(int(ExitCode.CHECK_FAILED))
+    if not known:
+        print("sage: --check: nothing here could be judged; see the findings for what is missing", file=sys.stderr)
+        raise typer.Exit(int(ExitCode.UNDECIDED))
 
 
 @contextmanager
@@ -59,6 +72,10 @@ def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _leave(ExitCode.INTERNAL, f"{place}{error.strerror or error}; nothing was written")
+    except SystemExit as error:
+        # Nobody here asks Python to end: it was the code of a user or of a library, and says nothing about the result.
+        traceback.print_exc(file=sys.stderr)
+        _leave(ExitCode.INTERNAL, f"something called sys.exit({error.code!r}); no result was written")
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         _leave(ExitCode.INTERNAL, f"{type(error).__name__}: {error}")

@@ -23,6 +23,9 @@ from regime.errors import UserCodeRaised
 OURS = ("cli", "stress", "sage", "regime", "data")
 """SAGE's own packages: nobody else's module can go by these names."""
 
+RAISED = (Exception, SystemExit)
+"""What a user's code may end with; a call of ``sys.exit`` must not pass for the end of the command that runs it."""
+
 _NAMED = 8
 """Classes that a message names at most, where none is near."""
 
@@ -67,7 +70,7 @@ def locate(spec: str) -> Source:
         found = importlib.util.find_spec(module_name)
     except ModuleNotFoundError as error:
         raise _not_found(spec, module_name, error) from error
-    except Exception as error:
+    except RAISED as error:
         raise UserCodeRaised.of(error, f"{spec}: {module_name} cannot be imported") from error
     if found is None or found.origin is None:
         raise _not_found(spec, module_name, None)
@@ -91,7 +94,7 @@ def load(spec: str) -> type:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise UserCodeRaised.of(error, f"{spec}: {module_name} cannot be imported") from error
         raise _not_found(spec, module_name, error) from error
-    except Exception as error:
+    except RAISED as error:
         raise UserCodeRaised.of(error, f"{spec}: {module_name} cannot be imported") from error
     found = getattr(module, name, None)
     if not isinstance(found, type):
@@ -151,7 +154,7 @@ def build(spec: str, cls: type, offered: Mapping[str, Callable[[], Any]]) -> Any
     values = {name: offered[name]() for name in wanted}
     try:
         return cls(**values)
-    except Exception as error:
+    except RAISED as error:
         raise UserCodeRaised.of(error, f"{spec}: the constructor raised {_named(error)}") from error
 
 

@@ -21,6 +21,7 @@ from data.market import Market
 from regime.actor import RegimeActor, RegimeActorConfig
 from regime.detector import Detector, Timing
 from regime.errors import UserCodeRaised
+from regime.importing import RAISED
 from regime.recorded import RecordedDetector
 from regime.serving.client import ModelClient
 from regime.signal import BarRejected, Level, Signal
@@ -111,7 +112,7 @@ def _run_engine(engine: BacktestEngine, run: BacktestRun, own: Plugin | None) ->
     """Run; what a user's strategy raises at a bar ends the run there, and what there is so far is kept."""
     try:
         engine.run()
-    except Exception as error:
+    except RAISED as error:
         if own is None:
             raise
         seen, bars = len(run.timings), run.market.bars

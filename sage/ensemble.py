@@ -18,6 +18,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from regime.importing import RAISED
 from regime.signal import Level, Signal
 from regime.window import BarInput, RingBuffer
 from sage.models.alpha import WINDOW_BARS, AlphaModel, AlphaView, LearningAlpha, Outcome, problem_with_alpha
@@ -181,7 +182,7 @@ class Ensemble:
         for column, name, alpha in self._learners:
             try:
                 alpha.learn(Outcome(ended.ts_ns, ended.votes[column], log_return))
-            except Exception as error:
+            except RAISED as error:
                 self._note(name, f"learning {Absence.RAISED}", error)
 
     def _poll(self, signal: Signal) -> Poll:
@@ -211,7 +212,7 @@ class Ensemble:
         began = self._stopwatch()
         try:
             vote = float(alpha.vote(view))
-        except Exception as error:
+        except RAISED as error:
             self._note(name, Absence.RAISED, error)
             return Absence.RAISED
         finally:
@@ -233,7 +234,7 @@ class Ensemble:
 
     def _note(self, name: str, what: str, why: object) -> None:
         self.faults[name][what] += 1
-        told = f"{type(why).__name__}: {why}" if isinstance(why, Exception) else str(why)
+        told = f"{type(why).__name__}: {why}" if isinstance(why, BaseException) else str(why)
         self.first_errors.setdefault(name, f"{what}: {told}")
 
 
