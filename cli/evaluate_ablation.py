@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.exits import ExitCode, errors_as_exit_codes
+from cli.exits import errors_as_exit_codes, leave_by
 from cli.options import choice, output_file
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def ablation(
             typer.echo(json.dumps(report.as_document(found), indent=2))
         else:
             _print(groups, [finding.told for finding in findings], html)
-        if check and any(finding.met is False for finding in findings):
-            raise typer.Exit(int(ExitCode.CHECK_FAILED))
+        if check:
+            leave_by(finding.met for finding in findings)
 
 
 def _print(groups: list[Group], findings: list[str], picture: Path | None) -> None:

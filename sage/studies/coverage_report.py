@@ -65,7 +65,7 @@ def findings(coverage: Coverage) -> list[Finding]:
                 Finding(
                     None,
                     f"{cell['series']} has {cell['bars_held']:,} bars, fewer than {LONG_BARS:,}, and is not judged: "
-                    f"coverage {cell['coverage']:.3f}, Winkler {winkler_ratio(cell):.3f}",
+                    f"over {cell['judged']:,} bars coverage {cell['coverage']:.3f}, Winkler {winkler_ratio(cell):.3f}",
                 )
             )
     return found + [Finding(None, f"left out: {text}") for text in coverage.skipped]

@@ -20,7 +20,7 @@ def test_the_ablation_is_printed_drawn_and_kept(tmp_path: Path) -> None:
     config.write_text('[regime]\npinned_level = 2\n[ensemble]\nalphas = ["trend", "reversal"]\n')
     options = ["--seeds", "1", "--bars", "500", "--config", str(config), "--out", str(tmp_path / "kept"), "--check"]
     done = sage(*options, "--html", str(tmp_path / "ablation.html"))
-    assert done.exit_code == 0, done.stderr
+    assert done.exit_code == 5, done.stderr  # a single simulated market decides nothing
     for name in ("trend", "reversal", "equal weights", "ensemble", "buy and hold"):
         assert name in done.stdout
     assert "beside equal weights" in (tmp_path / "ablation.html").read_text()

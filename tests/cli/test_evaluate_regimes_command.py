@@ -26,7 +26,7 @@ def test_the_study_is_printed_drawn_and_kept(tmp_path: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in kept.rglob("*.json"))
     again = sage(*SMALL, "--out", str(kept), "--json", "--check")
     document = json.loads(again.stdout)
-    assert again.exit_code == 0  # one series decides nothing, and misses nothing
+    assert again.exit_code == 5  # one series decides nothing, and that is no pass
     assert len(document["cells"]) == 4
     assert before == sorted((path, path.stat().st_mtime_ns) for path in kept.rglob("*.json"))
 
