@@ -181,6 +181,8 @@ def backtest_summary(figures: dict[str, Any], directory: Path) -> None:
     if figures["partial"] is not None:
         seen, last = figures["partial"]["bars_seen"], figures["partial"]["last_bar"]
         rows.insert(0, ("PARTIAL", f"your code raised at bar {seen:,} of {figures['bars']:,}, {last}: all up to there"))
+    if figures["ruined_at"] is not None:
+        rows.insert(0, ("RUINED", f"no equity was left at {figures['ruined_at']}; it counts as nothing from there on"))
     rows += [("note", note) for note in figures["notes"]]
     seconds = figures["seconds"]
     rows += [

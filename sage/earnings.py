@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data.bars import iso
 from sage.costs import Charge
 from sage.performance import (
     COST_MULTIPLES,
@@ -15,6 +16,7 @@ from sage.performance import (
     max_drawdown,
     sharpe,
     sharpe_interval,
+    until_ruin,
 )
 from sage.run import BacktestRun
 
@@ -32,7 +34,7 @@ def earnings(run: BacktestRun, equity: pd.DataFrame) -> dict[str, object]:
         Rows of the run's equity table, from its start or from a later bar before which nothing was traded.
     """
     cash, ledger = run.config.cash, run.ledger
-    worth = equity["equity"].to_numpy()
+    worth = until_ruin(equity["equity"].to_numpy())
     final = float(worth[-1]) if len(worth) else cash
     days = run.market.kind.trading_days_per_year
     returns = daily_returns(equity["ts_ns"].to_numpy(), worth, cash)
@@ -42,8 +44,10 @@ def earnings(run: BacktestRun, equity: pd.DataFrame) -> dict[str, object]:
     lines = run.cost_rates.lines(ledger)
     even = break_even(final, ledger.costs, cash, ledger.traded_notional)
     hold = buy_and_hold(run, equity["ts_ns"].to_numpy(), equity["close"].to_numpy())
+    ruined = np.flatnonzero(worth <= 0)
     return {
         "final_equity": final,
+        "ruined_at": iso(int(equity["ts_ns"].iloc[ruined[0]])) if len(ruined) else None,
         "total_return": final / cash - 1.0,
         "buy_and_hold_return": float(hold[-1]) / cash - 1.0 if len(hold) else 0.0,
         "sharpe": sharpe(returns, days),
@@ -73,7 +77,7 @@ def at_cost_multiples(run: BacktestRun, equity: pd.DataFrame) -> dict[str, dict[
     cash, days = run.config.cash, run.market.kind.trading_days_per_year
     found: dict[str, dict[str, float | None]] = {}
     for multiple in COST_MULTIPLES:
-        worth = at_multiple(equity["equity"].to_numpy(), paid, multiple)
+        worth = until_ruin(at_multiple(equity["equity"].to_numpy(), paid, multiple))
         final = float(worth[-1]) if len(worth) else cash
         found[f"{multiple:g}"] = {
             "final_equity": final,

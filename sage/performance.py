@@ -152,6 +152,14 @@ def _percentiles(drawn: FloatArray, returns: FloatArray) -> Interval | None:
     return Interval(float(low), float(high), block_days(returns), len(returns))
 
 
+def until_ruin(equity: FloatArray) -> FloatArray:
+    """The equity with nothing from the first time on that there was none: no broker lets a dead account trade on."""
+    ruined = np.flatnonzero(equity <= 0)
+    if not len(ruined):
+        return equity
+    return np.concatenate([equity[: ruined[0]], np.zeros(len(equity) - ruined[0])])
+
+
 def max_drawdown(equity: FloatArray, cash: float) -> float:
     """The deepest fall below an earlier height, as a share of it, zero or negative; ``cash`` is the first height."""
     if len(equity) == 0:
@@ -179,8 +187,11 @@ class BreakEven:
 def break_even(final_equity: float, trading_costs: float, cash: float, traded: float) -> BreakEven:
     """What a trade may cost, of its value and all in, before the same trades earn nothing.
 
-    ``trading_costs`` is what was charged on fills and ``traded`` their value; what holding costs stays as it is.
+    ``final_equity`` is that of :func:`until_ruin`. ``trading_costs`` is what was charged on fills and ``traded`` their
+    value; what holding costs stays as it is.
     """
+    if final_equity <= 0:
+        return BreakEven(None, "none: the account was ruined")
     if not traded > 0:
         return BreakEven(None, "none: nothing was traded")
     gain = final_equity + trading_costs - cash

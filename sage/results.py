@@ -22,6 +22,7 @@ from data.bars import iso
 from regime.signal import Level, Signal
 from sage.earnings import buy_and_hold, earnings
 from sage.ledger import Fill
+from sage.performance import until_ruin
 from sage.run import BacktestRun, OrderRecord
 from sage.votes import ensemble_figures, weights_table
 
@@ -57,8 +58,8 @@ def tables(run: BacktestRun) -> Tables:
     """Lay out a run as tables; times are nanoseconds since the epoch, UTC."""
     equity = _equity(run)
     equity["buy_and_hold"] = buy_and_hold(run, equity["ts_ns"].to_numpy(), equity["close"].to_numpy())
-    peak = np.maximum.accumulate(np.concatenate([[run.config.cash], equity["equity"].to_numpy()]))[1:]
-    equity["drawdown"] = equity["equity"] / peak - 1.0
+    worth = until_ruin(equity["equity"].to_numpy())
+    equity["drawdown"] = worth / np.maximum.accumulate(np.concatenate([[run.config.cash], worth]))[1:] - 1.0
     return Tables(
         **hashed_tables(run),
         rejections=pd.DataFrame(

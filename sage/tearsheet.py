@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from regime.signal import Level
+from sage.performance import until_ruin
 from sage.results import Tables, closes_of_signals, forecasts_from
 from sage.run import BacktestRun
 from sage.votes import weights_of
@@ -33,7 +34,7 @@ _REGIME_COLOURS = {
     ("SIDEWAYS", "LOW"): "#7a8594",
     ("SIDEWAYS", "HIGH"): "#e0a63a",
     ("UNKNOWN", "LOW"): "#c9ced6",
-    ("UNKNOWN", "HIGH"): "#b3bac4",
+    ("UNKNOWN", "HIGH"): "#3f4854",
 }
 _LEVEL_COLOURS = ("#2e9e6b", "#9bc53d", "#e8c33b", "#ef9436", "#d8602c", "#a61c1c")
 _ALPHA_COLOURS = ("#2456a6", "#e0a63a", "#2f8f6b", "#8a4fa3", "#66717f", "#4aa3c8", "#a37f4f", "#c8473c")
@@ -46,7 +47,7 @@ def render(run: BacktestRun, tabled: Tables, figures: dict[str, Any], manifest: 
         Path(__file__).with_name("tearsheet.html.j2").read_text(encoding="utf-8")
     )
     charts = [
-        ("Equity and drawdown", "Our own books at every bar's close, after costs.", _equity_chart(tabled)),
+        ("Equity and drawdown", "Our own books at every bar's close, after costs.", _equity_chart(run, tabled)),
         (
             "Price by regime, level and exposure",
             "Colour is the regime that the signal named at that bar; nothing is coloured in hindsight.",
@@ -140,7 +141,8 @@ def _cards(figures: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Max drawdown",
             _percent(figures["max_drawdown"]),
-            f"average exposure {_percent(figures['average_exposure'])}",
+            f"average exposure {_percent(figures['average_exposure'])}"
+            + ("" if figures["ruined_at"] is None else f"; RUINED at {figures['ruined_at']}"),
         ),
         (
             "Coverage",
@@ -219,11 +221,15 @@ def _figure(rows: int, heights: list[float]) -> go.Figure:
     return figure
 
 
-def _equity_chart(tabled: Tables) -> go.Figure:
+def _equity_chart(run: BacktestRun, tabled: Tables) -> go.Figure:
+    own = run.own.get("--strategy")
     equity = tabled.equity.iloc[_thinned(len(tabled.equity))]
     times = _times(equity["ts_ns"].to_numpy())
     figure = _figure(2, [0.7, 0.3])
-    figure.add_scatter(x=times, y=equity["equity"], name="SAGE", line={"color": _ACCENT, "width": 2}, row=1, col=1)
+    figure.add_scatter(
+        x=times, y=until_ruin(equity["equity"].to_numpy()), name="SAGE" if own is None else own.spec,
+        line={"color": _ACCENT, "width": 2}, row=1, col=1,
+    )  # fmt: skip
     figure.add_scatter(
         x=times, y=equity["buy_and_hold"], name="buy and hold", line={"color": _MUTED, "width": 1.2}, row=1, col=1
     )

@@ -22,7 +22,15 @@ from data.market import Market
 from sage.backtest import load_market, run_backtest
 from sage.config import BacktestConfig, WalkForwardConfig, validate, with_keys
 from sage.earnings import buy_and_hold, earnings
-from sage.performance import COST_MULTIPLES, at_multiple, break_even, daily_returns, max_drawdown, sharpe
+from sage.performance import (
+    COST_MULTIPLES,
+    at_multiple,
+    break_even,
+    daily_returns,
+    max_drawdown,
+    sharpe,
+    until_ruin,
+)
 from sage.performance import sharpe_interval as interval_of
 from sage.progress import Progress, Silent
 from sage.results import coverage, determinism_hash, tables
@@ -67,7 +75,7 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class WalkForward:
-    """All folds, and the figures of their windows put one behind the other."""
+    """All folds, and the figures of their windows put one behind the other; ``last_run`` is the backtest of one."""
 
     config: BacktestConfig
     market: Market
@@ -75,6 +83,7 @@ class WalkForward:
     equity: pd.DataFrame
     pooled: dict[str, Any]
     notes: list[str]
+    last_run: BacktestRun
 
 
 def folds_of(bars: int, config: WalkForwardConfig) -> list[Fold]:
@@ -159,7 +168,7 @@ def walk_forward(config: BacktestConfig, progress: Progress | None = None, marke
         show.advance(fold.stop - fold.first, f"{len(results) + 1} of {len(folds)} folds")
         results.insert(0, result)
     equity = _chained(results, config.cash)
-    return WalkForward(config, market, results, equity, _pooled(results, equity, run), list(dict.fromkeys(notes)))
+    return WalkForward(config, market, results, equity, _pooled(results, equity, run), list(dict.fromkeys(notes)), run)
 
 
 def _walk(
@@ -208,7 +217,7 @@ def _chained(results: list[FoldResult], cash: float) -> pd.DataFrame:
         paid = (rows["costs"] + rows["borrowing"]).to_numpy()
         columns: dict[str, Any] = {"ts_ns": rows["ts_ns"], "fold": result.fold.number, "close": rows["close"]}
         for multiple in COST_MULTIPLES:
-            grown = worth[multiple] / cash * at_multiple(rows["equity"].to_numpy(), paid, multiple)
+            grown = worth[multiple] / cash * until_ruin(at_multiple(rows["equity"].to_numpy(), paid, multiple))
             columns[f"equity_{multiple:g}"] = grown
             worth[multiple] = float(grown[-1]) if len(grown) else worth[multiple]
         parts.append(pd.DataFrame(columns))

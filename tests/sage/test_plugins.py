@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from data.bars import iso
 from data.errors import OptionError
 from data.market import synthetic_market
 from regime.errors import UserCodeRaised
@@ -20,7 +22,7 @@ from sage import rundir
 from sage.backtest import run_backtest
 from sage.config import BacktestConfig, OwnConfig, load_config
 from sage.plugins import bars_frame, build_strategy, load_plugin, load_strategy
-from sage.results import determinism_hash_of, tables
+from sage.results import determinism_hash_of, summary, tables
 from sage.run import BacktestRun
 from tests.conftest import short_config
 from tests.sage import own
@@ -55,6 +57,19 @@ def test_our_books_of_a_users_strategy_agree_with_nautilus(flips: BacktestRun) -
     assert [entry.ts_ns for entry in flips.book] == flips.market.bars.ts_close_ns.tolist()
     held = [entry for entry in flips.book if entry.position]
     assert held and all(entry.exposure == entry.position * entry.close / entry.equity for entry in held)
+
+
+def test_an_account_that_is_ruined_stays_so_whatever_its_positions_do_later() -> None:
+    run = run_flips(quantity=5_000, every_bars=40)
+    tabled = tables(run)
+    worth = tabled.equity["equity"].to_numpy()
+    ruined = int(np.argmax(worth <= 0))
+    assert worth[ruined] <= 0 < worth[ruined:].max()  # it comes back, or this would test nothing
+    figures = summary(run, tabled)
+    assert figures["ruined_at"] == iso(int(tabled.equity["ts_ns"].iloc[ruined]))
+    assert figures["total_return"] == -1.0 and figures["max_drawdown"] == -1.0 and figures["final_equity"] == 0.0
+    assert figures["break_even"] == "none: the account was ruined"
+    assert tabled.equity["drawdown"].min() == -1.0 and (tabled.equity["drawdown"].iloc[ruined:] == -1.0).all()
 
 
 def test_the_run_names_the_users_file_and_its_digest(flips: BacktestRun, tmp_path: Path) -> None:
