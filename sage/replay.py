@@ -28,7 +28,7 @@ from sage.config import BacktestConfig
 from sage.progress import Progress
 from sage.results import HASHED, columns_of, hash_of, hashed_tables
 from sage.run import BacktestRun
-from sage.rundir import SCHEMA_VERSION
+from sage.rundir import SCHEMA_VERSION, sha256_of
 from sage.votes import slow_votes
 
 _AGAIN = "make the run again with sage backtest"
@@ -126,6 +126,8 @@ def read_recording(directory: Path) -> Recording:
     """
     if not directory.is_dir():
         raise DataError(f"{directory}: no such directory; give one that sage backtest has written")
+    if (directory / "walk_forward.json").exists():
+        raise DataError(f"{directory}: a walk-forward, of which no signals are recorded: there is nothing to replay")
     manifest, summary = _read_json(directory / "manifest.json"), _read_json(directory / "summary.json")
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
@@ -137,12 +139,14 @@ def read_recording(directory: Path) -> Recording:
         config = msgspec.convert(manifest["config"], BacktestConfig)
         bars, own = dict(manifest["data"]), {option: found["sha256"] for option, found in manifest["own"].items()}
         partial, recorded_hash, instrument_id = manifest["partial"], summary["determinism_hash"], bars["instrument"]
+        files = {str(name): str(digest) for name, digest in manifest["files"].items()}
         if lacking := {"sha256", "bars", "last_close"} - set(bars):
             raise LookupError(f"data has no {lacking.pop()}")
     except (LookupError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise DataError(
             f"{directory}: manifest.json or summary.json is not as it was written ({error}); {_AGAIN}"
         ) from error
+    _require_unaltered(directory, files)
     tables = {name: _read_table(directory / f"{name}.parquet", columns_of(name)) for name in HASHED}
     rejections = _read_table(directory / "rejections.parquet", ["ts_ns", "why"])
     closes = _read_table(directory / "equity.parquet", ["ts_ns", "close"])
@@ -157,6 +161,22 @@ def read_recording(directory: Path) -> Recording:
     answers.sort(key=lambda answer: answer.ts_event)
     late = slow_votes(_read_table(directory / "weights.parquet", ["ts_ns"], whole=True))
     return Recording(directory, config, bars, closes, answers, tables, recorded_hash, own, partial, late)
+
+
+def _require_unaltered(directory: Path, files: dict[str, str]) -> None:
+    """Raise DataError for the first file that is not as it was when the run was written."""
+    for name, digest in files.items():
+        path = directory / name
+        try:
+            found = sha256_of(path)
+        except FileNotFoundError as error:
+            raise DataError(f"{path} is missing; {_AGAIN}") from error
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error}); {_AGAIN}") from error
+        if found != digest:
+            raise DataError(
+                f"{path}: altered or damaged since it was written (its sha256 is not that in manifest.json); {_AGAIN}"
+            )
 
 
 def as_report(found: Replay) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -83,13 +84,15 @@ def write(run: BacktestRun, directory: Path) -> dict[str, object]:
             frame: pd.DataFrame = getattr(tabled, name)
             frame.to_parquet(partial / f"{name}.parquet", index=False)
         manifest = _manifest(run)
-        write_json(partial / "manifest.json", manifest)
         write_json(partial / "summary.json", figures)
         write_json(partial / "alpha-latency.json", telemetry(run.ensemble))
         with (partial / "run.jsonl").open("w") as log:
             for event in _events(run, tabled, figures):
                 log.write(json.dumps(_plain(event)) + "\n")
         (partial / "report.html").write_text(render(run, tabled, figures, manifest), encoding="utf-8")
+        # Last of all, over all that is there: what is altered later can then be told.
+        manifest["files"] = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
+        write_json(partial / "manifest.json", manifest)
     run.seconds["report"] = time.perf_counter() - started
     return figures
 
@@ -98,17 +101,7 @@ def _manifest(run: BacktestRun) -> dict[str, Any]:
     bars = run.market.bars
     return {
         "schema_version": SCHEMA_VERSION,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "versions": {
-            "sage": _version("sage"),
-            "python": platform.python_version(),
-            **{name: _version(name) for name in _PACKAGES},
-        },
-        "git_sha": _git_sha(),
-        "machine": {"system": platform.system(), "processor": platform.machine()},
-        "checkpoint": None
-        if run.checkpoint is None
-        else {"name": run.checkpoint.name, "sha256": run.checkpoint.sha256, "engine": run.engine_name},
+        **provenance(run),
         "model_error": run.model_error or None,
         "forecasts": run.forecasts_made,
         "notes": run.notes,
@@ -127,6 +120,28 @@ def _manifest(run: BacktestRun) -> dict[str, Any]:
         "seed": run.config.seed,
         "config": as_dict(run.config),
     }
+
+
+def provenance(run: BacktestRun) -> dict[str, Any]:
+    """When, with which software, on what kind of machine and with which model a run was made."""
+    return {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {
+            "sage": _version("sage"),
+            "python": platform.python_version(),
+            **{name: _version(name) for name in _PACKAGES},
+        },
+        "git_sha": _git_sha(),
+        "machine": {"system": platform.system(), "processor": platform.machine()},
+        "checkpoint": None
+        if run.checkpoint is None
+        else {"name": run.checkpoint.name, "sha256": run.checkpoint.sha256, "engine": run.engine_name},
+    }
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file. Raises OSError."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _events(run: BacktestRun, tabled: Tables, figures: dict[str, object]) -> Iterator[dict[str, object]]:

@@ -35,6 +35,7 @@ def as_document(walked: WalkForward) -> dict[str, Any]:
         "pooled": walked.pooled,
         "folds": [_fold_document(result, walked) for result in walked.folds],
         "notes": walked.notes,
+        **rundir.provenance(walked.last_run),
         "config": as_dict(walked.config),
     }
 

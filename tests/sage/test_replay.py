@@ -163,15 +163,16 @@ def other_columns(path: Path) -> None:
         ("manifest.json", lambda path: edit_json(path, lambda found: found.pop("schema_version")), "format None"),
         ("manifest.json", lambda path: edit_json(path, lambda found: found["config"].update(cash="much")), "cash"),
         ("summary.json", Path.unlink, "is missing"),
+        ("manifest.json", lambda path: edit_json(path, lambda found: found.pop("files")), "not as it was written"),
         ("summary.json", truncate, "is damaged"),
+        ("summary.json", lambda path: edit_json(path, lambda found: found.update(sharpe=9.9)), "altered or damaged"),
         ("signals.parquet", Path.unlink, "is missing"),
-        ("signals.parquet", truncate, "is damaged"),
-        ("signals.parquet", spoil, "damaged|altered"),
-        ("signals.parquet", change_a_value, "altered since it was written"),
-        ("signals.parquet", other_columns, "has no column uncertainty"),
+        ("signals.parquet", spoil, "altered or damaged"),
+        ("signals.parquet", change_a_value, "altered or damaged"),
         ("rejections.parquet", Path.unlink, "is missing"),
-        ("fills.parquet", truncate, "is damaged"),
-        ("fills.parquet", lambda path: path.write_bytes(b""), "is damaged"),
+        ("timing.parquet", Path.unlink, "is missing"),
+        ("weights.parquet", truncate, "altered or damaged"),
+        ("report.html", lambda path: path.write_text("<p>all is well"), "altered or damaged"),
     ],
 )  # fmt: skip
 def test_a_damaged_run_directory_is_refused_by_file(
@@ -180,7 +181,34 @@ def test_a_damaged_run_directory_is_refused_by_file(
     damage(copy / file)
     with pytest.raises(DataError, match=message) as found:
         replayed(copy)
-    assert str(copy) in str(found.value) and "sage backtest" in str(found.value)
+    assert str(copy / file) in str(found.value) or "manifest.json" in str(found.value)
+    assert "sage backtest" in str(found.value)
+
+
+def sign_again(directory: Path) -> None:
+    """Let the manifest say what the files are now."""
+    now = {path.name: rundir.sha256_of(path) for path in directory.iterdir() if path.name != "manifest.json"}
+    edit_json(directory / "manifest.json", lambda found: found.update(files=now))
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("signals.parquet", truncate, "is damaged"),
+        ("signals.parquet", change_a_value, "its tables give the hash"),
+        ("signals.parquet", other_columns, "has no column uncertainty"),
+        ("fills.parquet", truncate, "is damaged"),
+        ("fills.parquet", lambda path: path.write_bytes(b""), "is damaged"),
+    ],
+)
+def test_tables_that_are_none_are_refused_though_the_manifest_knows_them(
+    copy: Path, file: str, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(copy / file)
+    sign_again(copy)
+    with pytest.raises(DataError, match=message) as found:
+        replayed(copy)
+    assert "sage backtest" in str(found.value)
 
 
 def test_signals_of_another_run_are_refused(copy: Path, tmp_path: Path) -> None:
@@ -190,10 +218,12 @@ def test_signals_of_another_run_are_refused(copy: Path, tmp_path: Path) -> None:
     for name in ("signals", "orders", "fills", "positions"):
         shutil.copy(other / f"{name}.parquet", copy)
     shutil.copy(other / "summary.json", copy)
+    sign_again(copy)
     found = replayed(copy)
     assert not found.same
     shifted = pd.read_parquet(copy / "signals.parquet").assign(ts_event=lambda frame: frame["ts_event"] + 1)
     shifted.to_parquet(copy / "signals.parquet", index=False)
+    sign_again(copy)
     with pytest.raises(DataError, match="altered"):
         replayed(copy)
 
