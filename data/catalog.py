@@ -229,6 +229,29 @@ class BarCatalog:
         except OSError as error:
             raise CatalogError(f"{path}: writing failed ({error.strerror or error})") from error
 
+    def drop_spreads(self, instrument: Instrument, size: BarSize, first_ns: int, last_ns: int) -> int:
+        """Forget the spreads of bars that close from one time to another; gives back how many hours that were.
+
+        Raises
+        ------
+        CatalogError
+            If the file is damaged, or cannot be written.
+        """
+        path = self._spreads_path(instrument, size)
+        try:
+            with self._locked():
+                before = self.spreads(instrument, size)
+                if before is None:
+                    return 0
+                kept = before.without(first_ns, last_ns)
+                if not len(kept.hour):
+                    path.unlink()
+                elif len(kept.hour) < len(before.hour):
+                    _write_durably(path, kept.as_csv())
+                return len(before.hour) - len(kept.hour)
+        except OSError as error:
+            raise CatalogError(f"{path}: writing failed ({error.strerror or error})") from error
+
     def _spreads_path(self, instrument: Instrument, size: BarSize) -> Path:
         return self.root / SPREADS_DIR / f"{instrument.id}-{size}.csv"
 

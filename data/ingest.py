@@ -148,6 +148,11 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
     written = catalog.write(bars, instrument, size, wrote)
     if spreads is not None:
         catalog.write_spreads(spreads, instrument, size)
+    elif written.outcome is not Outcome.UNCHANGED:
+        # What was measured on other bars says nothing of these.
+        span = int(bars.ts_close_ns[0]), int(bars.ts_close_ns[-1])
+        if hours := catalog.drop_spreads(instrument, size, *span):
+            report.notes.append(f"spreads of {hours:,} hours dropped: they were measured on the bars now replaced")
     result = IngestResult(
         instrument=str(instrument_id),
         bar=str(size),

@@ -71,6 +71,12 @@ class HourlySpreads:
             np.asarray(both(self.bars, newer.bars), dtype=np.int64),
         )
 
+    def without(self, first_ns: int, last_ns: int) -> HourlySpreads:
+        """Without the hours of the bars that close from one time to another."""
+        first, last = hour_of(np.array([first_ns, last_ns]))
+        kept = (self.hour < first) | (self.hour > last)
+        return HourlySpreads(self.hour[kept], self.half_spread_bps[kept], self.bars[kept])
+
     def by_hour_of_day(self) -> FloatArray:
         """Mean half-spread of each hour of the day over all bars, basis points, shape (24,); NaN where there is none.
 

@@ -108,6 +108,19 @@ def test_a_damaged_file_of_spreads_is_named(tmp_path: Path) -> None:
         catalog_market(tmp_path / "catalog", "BTCUSDT.TEST", "30m")
 
 
+def test_bars_in_the_place_of_those_that_had_a_spread_take_it_away(tmp_path: Path) -> None:
+    bid, ask = sides(tmp_path)
+    run(bid, ask, tmp_path / "catalog")
+    run(*sides(tmp_path, start="2024-01-02"), tmp_path / "catalog")
+    bid, _ = sides(tmp_path)
+    result = ingest(IngestRequest([bid], tmp_path / "catalog", "BTCUSDT.TEST"))
+    assert any("spreads of 4 hours dropped" in note for note in result.quality.notes)
+    left = spreads_of(tmp_path / "catalog")
+    assert len(left.hour) == 4 and left.hour[0] == pd.Timestamp("2024-01-02", tz="UTC").value // 3_600_000_000_000
+    ingest(IngestRequest([sides(tmp_path, start="2024-01-02")[0]], tmp_path / "catalog", "BTCUSDT.TEST"))
+    assert catalog_market(tmp_path / "catalog", "BTCUSDT.TEST", "30m").spreads is None
+
+
 def test_one_side_alone_has_no_spread(tmp_path: Path) -> None:
     ingest(IngestRequest([sides(tmp_path)[0]], tmp_path / "catalog", "BTCUSDT.TEST"))
     assert catalog_market(tmp_path / "catalog", "BTCUSDT.TEST", "30m").spreads is None
