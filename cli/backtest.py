@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,6 +107,7 @@ def backtest(
 
         from cli import render, walk_forward
         from data.errors import OptionError
+        from regime.signal import Level
         from sage import lookahead, rundir
         from sage.backtest import run_backtest
         from sage.config import BacktestConfig, load_config, with_values
@@ -145,6 +148,11 @@ def backtest(
         walk_forward.require_flag(
             walk_forward=walk, folds=folds, fold_bars=fold_bars, train_bars=train_bars, rolling=rolling
         )
+        if forecaster is not None and model is not None:
+            raise OptionError("--forecaster and --model exclude each other: only one of them can forecast")
+        for option, value in (("--model", model), ("--forecaster", forecaster)):
+            if value is not None and level is not None and level > Level.BASIC:
+                raise OptionError(f"{option} has no use here: with --level {level} no model is asked")
         if settings.model.store_dir is not None and (not settings.model.store or runs_online(settings)):
             raise OptionError(
                 "--store-dir has no use here: with --no-store, --online or --deadline-ms no store is read"
@@ -160,7 +168,8 @@ def backtest(
         if walk:
             walk_forward.run(settings, directory, as_json=as_json)
             return
-        with render.LiveProgress() as progress:
+        # What a user's code prints is a message; stdout is for the result.
+        with contextlib.redirect_stdout(sys.stderr), render.LiveProgress() as progress:
             run = run_backtest(settings, progress)
             progress.stage("writing the report", 1)
             figures = rundir.write(run, directory)

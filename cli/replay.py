@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +29,8 @@ def replay(
         from sage import replay as replays
 
         recording = replays.read_recording(run)
-        with render.LiveProgress() as progress:
+        # What a user's code prints is a message; stdout is for the result.
+        with contextlib.redirect_stdout(sys.stderr), render.LiveProgress() as progress:
             found = replays.replay(recording, progress, catalog)
         for note in found.notes:
             typer.echo(f"sage: note: {note}", err=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ def require_flag(*, walk_forward: bool, **options: object) -> None:
     stray = [name for name, value in options.items() if value is not None]
     if stray and not walk_forward:
         raise OptionError(f"--{stray[0].replace('_', '-')} goes with --walk-forward")
+    if None not in (options["folds"], options["fold_bars"]):
+        raise OptionError("--folds and --fold-bars exclude each other: say how many windows, or how long each is")
 
 
 def run(settings: BacktestConfig, directory: Path, *, as_json: bool) -> None:
@@ -28,7 +32,8 @@ def run(settings: BacktestConfig, directory: Path, *, as_json: bool) -> None:
     from sage import walk_forward_report as report
     from sage.walk_forward import walk_forward
 
-    with render.LiveProgress() as progress:
+    # What a user's code prints is a message; stdout is for the result.
+    with contextlib.redirect_stdout(sys.stderr), render.LiveProgress() as progress:
         walked = walk_forward(settings, progress)
         progress.stage("writing the report", 1)
         document = report.write(walked, directory)

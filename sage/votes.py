@@ -75,14 +75,15 @@ def ensemble_figures(ensemble: Ensemble | None) -> dict[str, Any] | None:
 
 
 def drop_notes(ensemble: Ensemble) -> list[str]:
-    """What must be said aloud: votes that were dropped, and why."""
+    """What must be said aloud: votes that were dropped, what could not be learned, and why."""
     told = {
         name: ", ".join(f"{what} {count:,} times" for what, count in sorted(counts.items()))
         for name, counts in ensemble.faults.items()
         if counts
     }
     return [
-        f"votes of {name} dropped: {text}; the first was {ensemble.first_errors[name]}" for name, text in told.items()
+        f"{name}: {text}; such a vote is dropped, the others stand; the first was {ensemble.first_errors[name]}"
+        for name, text in told.items()
     ]
 
 

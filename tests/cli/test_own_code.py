@@ -72,9 +72,34 @@ def test_a_module_in_the_current_directory_is_found_and_what_it_raises_ends_with
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+LEAVING = RAISING.replace("            self.no_such_attribute", "            print('hello'); raise SystemExit(0)")
+
+
+def test_a_strategy_that_calls_sys_exit_has_raised_and_what_it_prints_is_no_result(
+    short: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "my_leaving_strategy.py").write_text(LEAVING)
+    done = sage(*short, "--level", "5", "--strategy", "my_leaving_strategy:Raises", cwd=tmp_path)
+    assert done.returncode == ExitCode.INTERNAL
+    assert "raised SystemExit at bar 50" in done.stderr.splitlines()[-1]
+    assert json.loads(done.stdout)["partial"]["bars_seen"] == 50 and "hello" in done.stderr
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(3)", "class Mine:\n    def __init__(self): raise SystemExit(0)"])
+def test_a_module_that_calls_sys_exit_is_told_with_its_traceback(short: list[str], tmp_path: Path, code: str) -> None:
+    (tmp_path / "my_leaving_alpha.py").write_text(code + "\n")
+    done = sage(*short, "--level", "5", "--alpha", "my_leaving_alpha:Mine", cwd=tmp_path)
+    assert done.returncode == ExitCode.INTERNAL and "SystemExit" in done.stderr and not done.stdout
+    assert done.stderr.splitlines()[-1].startswith("sage: ") and not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--forecaster", "tests.sage.own_forecasters:Any", "--model", "embedded"], "exclude each other"),
+        (["--level", "3", "--forecaster", "tests.sage.own_forecasters:Any"], "no model is asked"),
+        (["--level", "2", "--model", "nowhere"], "no model is asked"),
+        (["--walk-forward", "--folds", "3", "--fold-bars", "100"], "--folds and --fold-bars exclude each other"),
         (["--strategy", "nowhere_at_all:Mine"], "no module nowhere_at_all"),
         (["--strategy", "tests.sage.own:Flips", "--param", "every_bars"], "write NAME=VALUE"),
         (["--param", "every_bars=3"], "--strategy"),
