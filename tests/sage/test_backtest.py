@@ -18,7 +18,10 @@ from data.errors import OptionError
 from data.market import synthetic_market
 from regime.alerts import Alert, Severity
 from regime.errors import ModelUnavailable
+from regime.model.checkpoint import Checkpoint
 from regime.model.engines import EngineSpec, choose_engine
+from regime.serving.client import ModelClient
+from regime.serving.config import ServingConfig
 from regime.signal import BarRejected, Level, Reason, Signal
 from regime.window import BarInput
 from sage import rundir
@@ -29,6 +32,7 @@ from sage.results import determinism_hash, summary, tables
 from sage.rig import Rig
 from sage.run import BacktestRun
 from sage.tearsheet import fill_line
+from stress.misbehaviour import Control, MisbehavingProcess, Misbehaviour
 from tests.conftest import SHORT_BARS, clean_environment, short_config
 
 
@@ -168,9 +172,23 @@ def test_online_and_ahead_have_the_same_hash(short_run: BacktestRun) -> None:
     assert determinism_hash(tables(online)) == determinism_hash(tables(ahead))
 
 
+class SlowModel(Rig):
+    """A run whose model takes a twentieth of a second, however much the system gives to whom."""
+
+    def __init__(self) -> None:
+        self.slow = Control()
+        self.slow.set(Misbehaviour.SLOW, 0.05)
+
+    def client(self, checkpoint: Checkpoint, serving: ServingConfig) -> ModelClient:
+        return ModelClient(
+            checkpoint, serving, self.stopwatch, lambda found, config: MisbehavingProcess(self.slow, found, config)
+        )
+
+
 def test_a_deadline_that_is_hardly_ever_met_degrades_bars_and_makes_the_run_depend_on_the_machine() -> None:
-    # A microsecond more than the reserve: only where the system puts the trading process to sleep is an answer there.
-    run = run_backtest(with_regime(short_config(120), deadline_ms=3.001))
+    rig = SlowModel()
+    run = run_backtest(with_regime(short_config(120), deadline_ms=10.0), rig=rig)
+    rig.slow.close()
     assert len(run.signals) == 120
     asked = run.signals[70:]
     degraded = [signal for signal in asked if signal.level is Level.SMART]
