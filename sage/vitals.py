@@ -1,0 +1,74 @@
+"""The figures by which one sees how a run is doing, while it goes on: for a live view, for metrics and for alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from regime.alerts import Alert
+from sage.processes import MachineSample
+
+
+@dataclass(frozen=True)
+class LatencyFigures:
+    """From bar in (or, at a given rate, from when it was due) to signal out, in milliseconds.
+
+    A percentile is None where there are too few answers for it, see :mod:`sage.percentiles`; so is the maximum before
+    the first answer.
+    """
+
+    answers: int
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    p999: float | None
+    max: float | None
+
+
+NO_LATENCY = LatencyFigures(0, None, None, None, None, None)
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """How a run is doing, as of its newest bar.
+
+    ``elapsed_s`` is the stopwatch's time since the first bar; ``bars_total`` and ``seconds_total`` say how long the
+    run will be, None where the other one decides. ``ts_ns`` is the newest bar's close. ``bars`` counts those handed
+    to the detector, ``levels`` signals by the name of their level, ``reasons`` codes by name. ``latency`` is of the
+    whole run, ``latency_minute`` of the last full minute. ``queue_bars`` are due and unanswered. ``coverage`` is the
+    share of the last matured outcomes within the next bar's interval, None before there are enough. ``equity`` is in
+    the quote currency, ``drawdown`` the share lost since its peak. ``alerts`` are those that are on, ``machine`` is
+    the newest sample of processes and memory, None where nobody takes any.
+    """
+
+    ts_ns: int = 0
+    elapsed_s: float = 0.0
+    seconds_total: float | None = None
+    bars: int = 0
+    bars_total: int | None = None
+    bars_per_s: float = 0.0
+    signals: int = 0
+    rejections: int = 0
+    levels: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    level: str = ""
+    breaker: str = "closed"
+    breaker_openings: int = 0
+    model_restarts: int = 0
+    model_recycled: int = 0
+    forecast_failures: Mapping[str, int] = field(default_factory=dict)
+    latency: LatencyFigures = NO_LATENCY
+    latency_minute: LatencyFigures = NO_LATENCY
+    target_ms: float = 50.0
+    queue_bars: int = 0
+    coverage: float | None = None
+    nominal_coverage: float = 0.9
+    unhealthy: bool = False
+    drifted: tuple[str, ...] = ()
+    equity: float = 0.0
+    drawdown: float = 0.0
+    exposure: float = 0.0
+    orders: int = 0
+    gc_collections: tuple[int, int, int] = (0, 0, 0)
+    alerts: tuple[Alert, ...] = ()
+    machine: MachineSample | None = None

@@ -1,0 +1,96 @@
+"""What the processes of a run take of the machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sage.processes import Machine, gpu_memory, memory_of_container
+
+MIB = 1 << 20
+HOARDER = "import sys\nheld = bytearray(b'1') * (64 << 20)\nprint('held', flush=True)\nsys.stdin.read()\n"
+
+
+@pytest.fixture
+def hoarder() -> Iterator[subprocess.Popen[str]]:
+    """A child that holds 64 MiB."""
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", HOARDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    yield child
+    child.communicate()
+
+
+def test_a_childs_memory_is_seen_under_its_role(hoarder: subprocess.Popen[str]) -> None:
+    sample = Machine(lambda: {os.getpid(): "watching", hoarder.pid: "control"}).sample()
+    roles = {process.role: process for process in sample.processes}
+    control = roles["control"]
+    assert control.pid == hoarder.pid
+    assert 64 * MIB < control.rss_bytes < 100 * MIB
+    assert control.pss_bytes is None or 64 * MIB < control.pss_bytes <= control.rss_bytes
+    assert control.threads == 1 and control.open_files >= 3
+    assert roles["watching"].pid == os.getpid()
+
+
+def test_a_child_that_nobody_named_is_another_one(hoarder: subprocess.Popen[str]) -> None:
+    sample = Machine(dict).sample()
+    assert {process.role for process in sample.processes if process.pid == hoarder.pid} == {"other"}
+
+
+def test_a_child_that_ended_is_left_out(hoarder: subprocess.Popen[str]) -> None:
+    machine = Machine(dict)
+    assert hoarder.pid in {process.pid for process in machine.sample().processes}
+    hoarder.communicate()
+    assert hoarder.pid not in {process.pid for process in machine.sample().processes}
+
+
+def container(tmp_path: Path, line: str, files: dict[str, str]) -> tuple[Path, Path]:
+    """A made-up /sys/fs/cgroup and /proc."""
+    proc, root = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text(line)
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root, proc
+
+
+def test_a_container_of_the_second_kind_says_its_limit_and_what_is_used(tmp_path: Path) -> None:
+    files = {
+        "app/memory.current": "700",
+        "app/memory.max": "1000",
+        "app/memory.stat": "anon 600\ninactive_file 50\n",
+    }
+    assert memory_of_container(*container(tmp_path, "0::/app\n", files)) == (650, 1000)
+
+
+def test_seen_from_inside_the_container_is_the_root(tmp_path: Path) -> None:
+    files = {"memory.current": "700", "memory.max": "1000", "memory.stat": "inactive_file 0\n"}
+    assert memory_of_container(*container(tmp_path, "0::/elsewhere\n", files)) == (700, 1000)
+
+
+def test_a_container_of_the_first_kind_says_them_too(tmp_path: Path) -> None:
+    files = {
+        "memory/app/memory.usage_in_bytes": "700",
+        "memory/app/memory.limit_in_bytes": "1000",
+        "memory/app/memory.stat": "inactive_file 1\ntotal_inactive_file 50\n",
+    }
+    assert memory_of_container(*container(tmp_path, "4:memory:/app\n0::/\n", files)) == (650, 1000)
+
+
+@pytest.mark.parametrize("limit", ["max", str((1 << 63) - 4096), "nonsense"])
+def test_without_a_limit_the_machines_memory_is_it(tmp_path: Path, limit: str) -> None:
+    files = {"memory.current": "700", "memory.max": limit, "memory.stat": "inactive_file 0\n"}
+    used, total = memory_of_container(*container(tmp_path, "0::/\n", files))
+    assert total > 256 * MIB and 0 < used < total
+
+
+def test_of_several_gpus_the_fullest_counts() -> None:
+    assert gpu_memory("100, 1000\n900, 1000\n") == (900 * MIB, 1000 * MIB)
+    assert gpu_memory("N/A, N/A\n") is None
