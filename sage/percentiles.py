@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from itertools import accumulate
 
 from hdrh.histogram import HdrHistogram
 
@@ -10,6 +12,9 @@ PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
 BEYOND = 10
 """A percentile is told only if so many answers lie beyond it: p99 needs 1,000 answers, p99.9 needs 10,000."""
+
+EDGES_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper edges of the few wide buckets by which latencies of several runs or machines can be added up."""
 
 _LONGEST_US = 3_600_000_000
 _DIGITS = 3
@@ -19,13 +24,17 @@ class Latencies:
     """A histogram of latencies, exact to three digits between a microsecond and an hour."""
 
     def __init__(self) -> None:
+        self.sum_s = 0.0
         self._histogram = HdrHistogram(1, _LONGEST_US, _DIGITS)
+        self._counts = [0] * (len(EDGES_S) + 1)
 
     def __len__(self) -> int:
         return int(self._histogram.get_total_count())
 
     def record(self, seconds: float) -> None:
         """Count one answer."""
+        self.sum_s += seconds
+        self._counts[bisect_left(EDGES_S, seconds)] += 1
         self._histogram.record_value(min(max(1, round(1e6 * seconds)), _LONGEST_US))
 
     def at(self, percentile: float) -> float | None:
@@ -38,6 +47,10 @@ class Latencies:
         """The usual percentiles and the maximum, in milliseconds."""
         highest = self._histogram.get_max_value() / 1e3 if len(self) else None
         return {name: self.at(percentile) for name, percentile in PERCENTILES.items()} | {"max": highest}
+
+    def buckets(self) -> tuple[int, ...]:
+        """How many answers took at most so long, for each of ``EDGES_S``."""
+        return tuple(accumulate(self._counts[:-1]))
 
     def encoded(self) -> str:
         """The histogram, in microseconds, in HdrHistogram's own compressed format (base64)."""
