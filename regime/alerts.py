@@ -35,16 +35,17 @@ class AlertBook:
         self.active: dict[str, Alert] = {}
         self.log: deque[Alert] = deque(maxlen=_KEPT)
 
-    def report(self, ts_ns: int, name: str, severity: Severity, on: bool, told: Callable[[], str]) -> None:
-        """Say how things stand; only a change is written down, and asked for in words by ``told``.
+    def report(self, ts_ns: int, name: str, severity: Severity, on: bool, told: Callable[[], str]) -> Alert | None:
+        """Say how things stand; only a change is written down and returned, and asked for in words by ``told``.
 
         Whoever reports sees to it that it does not flicker.
         """
         if on == (name in self.active):
-            return
+            return None
         alert = Alert(ts_ns, name, severity, on, told())
         if on:
             self.active[name] = alert
         else:
             del self.active[name]
         self.log.append(alert)
+        return alert

@@ -21,6 +21,7 @@ from regime.serving.config import ServingConfig
 from sage.ensemble import EnsembleConfig
 from sage.models.built_in import BUILT_IN
 from sage.sizing import SizingConfig
+from sage.watch import WatchConfig
 
 Config = TypeVar("Config")
 
@@ -121,6 +122,7 @@ class BacktestConfig:
     costs: CostConfig = field(default_factory=CostConfig)
     own: OwnConfig = field(default_factory=OwnConfig)
     walk_forward: WalkForwardConfig = field(default_factory=WalkForwardConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     cash: float = 100_000.0
     seed: int = 7
 
@@ -221,6 +223,7 @@ def validate(config: BacktestConfig) -> None:
         (sizing.target_volatility > 0, "target_volatility must be positive"),
         (0 <= sizing.rebalance_band < 1, "rebalance_band must lie in [0, 1)"),
         *_limits(config),
+        *_marks(config.watch),
         (config.data.synthetic.bars >= 2, "a market needs 2 bars or more"),
         (1 <= breaker.minimum_calls <= breaker.window_calls,
          "regime.breaker.minimum_calls must lie between 1 and window_calls"),
@@ -299,6 +302,19 @@ def _limits(config: BacktestConfig) -> Iterator[tuple[bool, str]]:
     unknown = [name for name in ensemble.alphas if name not in BUILT_IN]
     yield not unknown, f"ensemble.alphas: no alpha {', '.join(unknown)}; there are {', '.join(BUILT_IN)}"
     yield len(set(ensemble.alphas)) == len(ensemble.alphas), "ensemble.alphas names one twice"
+
+
+def _marks(watch: WatchConfig) -> Iterator[tuple[bool, str]]:
+    """When somebody is told."""
+    yield (
+        0.1 <= min(watch.memory_share, watch.gpu_share) <= max(watch.memory_share, watch.gpu_share) < 1,
+        "watch.memory_share and gpu_share must lie in [0.1, 1)",
+    )
+    yield watch.degraded_bars >= 2, "watch.degraded_bars must be 2 or more"
+    yield (
+        min(watch.raise_after_s, watch.clear_after_s, watch.cool_down_s) >= 0,
+        "watch.raise_after_s, clear_after_s and cool_down_s must not be negative",
+    )
 
 
 def _require_finite(config: object, prefix: str) -> None:

@@ -81,6 +81,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("sizing", "emergency_flatten_bars", 0),
         ("sizing", "degrade_hold_bars", -1),
         ("ensemble", "vote_limit_ms", -1.0),
+        ("watch", "memory_share", 1.0),
+        ("watch", "gpu_share", 0.0),
+        ("watch", "degraded_bars", 0),
+        ("watch", "cool_down_s", -1.0),
+        ("watch", "raise_after_s", math.nan),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(part: str, field: str, value: float) -> None:
