@@ -222,8 +222,8 @@ class Exporter:
 
     def _alerts(self) -> Iterator[Metric]:
         on = {alert.name for alert in self._vitals.alerts}
-        active = GaugeMetricFamily("sage_alert_active", "1 if the alert is on.", labels=["name", "severity"])
-        raised = CounterMetricFamily("sage_alerts_raised", "Alerts raised.", labels=["name", "severity"])
+        active = GaugeMetricFamily("sage_alert_active", "1 if the alert is on.", labels=["alert", "severity"])
+        raised = CounterMetricFamily("sage_alerts_raised", "Alerts raised.", labels=["alert", "severity"])
         for name, severity in _SEVERITIES.items():
             active.add_metric([name, severity], name in on)
             raised.add_metric([name, severity], self._raised[name])
