@@ -7,6 +7,7 @@ import http.client
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import urllib.request
 
@@ -266,11 +267,14 @@ def test_scrapes_and_updates_at_the_same_time_are_each_of_one_moment() -> None:
             exporter.update(Vitals(bars=bars, signals=bars, levels={"FULL": bars}))
 
     thread = threading.Thread(target=update)
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
     thread.start()
     try:
-        for _ in range(50):
+        for _ in range(200):
             found = {sample.name: sample.value for family in exporter.collect() for sample in family.samples[:1]}
             assert found["sage_bars_total"] == found["sage_signals_total"] == found["sage_level_signals_total"]
     finally:
+        sys.setswitchinterval(interval_s)
         stop.set()
         thread.join()

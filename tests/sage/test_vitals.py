@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage.percentiles import EDGES_S, Latencies
+from sage.percentiles import EDGES_S, PERCENTILES, Latencies
 from sage.vitals import NO_LATENCY, LatencyFigures
 
 
@@ -31,6 +31,17 @@ def test_a_percentile_is_there_when_there_are_enough_answers_for_it() -> None:
     assert found.p99 == pytest.approx(99, rel=0.03)
     assert found.p999 is None
     assert found.max == pytest.approx(100, rel=0.01)
+
+
+@given(st.lists(st.floats(1e-6, 100.0), min_size=1, max_size=40), st.sampled_from([1, 10, 300]))
+def test_all_percentiles_in_one_pass_are_those_asked_for_one_by_one(seconds: list[float], times: int) -> None:
+    latencies = Latencies()
+    for value in seconds * times:
+        latencies.record(value)
+    found = latencies.summary()
+    assert {name: found[name] for name in PERCENTILES} == {
+        name: latencies.at(percentile) for name, percentile in PERCENTILES.items()
+    }
 
 
 def test_before_the_first_answer_there_is_nothing() -> None:
