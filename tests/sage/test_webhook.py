@@ -6,7 +6,10 @@ import contextlib
 import http.client
 import json
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,8 +33,13 @@ class Receiver(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, script: list[str]) -> None:
+    def __init__(self, script: list[str], certificate: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "https" if certificate else "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.script = script
         self.bodies: list[dict[str, object]] = []
         self.heads: list[tuple[str, dict[str, str]]] = []
@@ -40,7 +48,7 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}/hook"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hung up is no news."""
@@ -88,8 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def receiver(*script: str) -> Iterator[Receiver]:
-    server = Receiver(list(script))
+def receiver(*script: str, certificate: Path | None = None) -> Iterator[Receiver]:
+    server = Receiver(list(script), certificate)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -301,3 +309,37 @@ def test_what_the_library_says_of_a_bad_request_is_not_repeated(monkeypatch: pyt
         hook.tell(RAISED)
         wait_for(lambda: hook._failed == 1)
         assert hook.close().error == "InvalidURL"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1 that nobody else signed, with its key."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("openssl is not on PATH: posting over TLS was NOT tested")
+    place = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = [
+        program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", place, "-out", f"{place}.crt",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    place.write_text(place.read_text() + Path(f"{place}.crt").read_text())
+    return place
+
+
+@pytest.mark.parametrize("word", ["200", "silent", "drip"])
+def test_it_posts_over_tls_and_is_as_impatient_there(
+    word: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    with receiver(word, "200", certificate=certificate) as server:
+        found = told(server)
+    assert (found.sent, found.failed) == (1, 0)
+    assert found.sink.startswith("webhook https://127.0.0.1:")
+
+
+def test_a_receiver_that_cannot_prove_who_it_is_gets_nothing(certificate: Path) -> None:
+    with receiver("200", certificate=certificate) as server:
+        found = told(server)
+    assert found.error.startswith("SSLCertVerificationError")
+    assert server.bodies == []
