@@ -11,22 +11,19 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from data.errors import OptionError
 from data.market import Market
-from regime.forecast import QUANTILE_LEVELS, Context
 from regime.model.checkpoint import EMBEDDED, Checkpoint, find_checkpoint
 from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
-from regime.serving.protocol import Reply, Request, Status, digest_of
 from sage.backtest import run_backtest
 from sage.config import BacktestConfig, ModelConfig
 from sage.progress import Progress, Silent
 from stress.chaos import LONGEST_BARS, Verdict, chaos_config, market_of_seed, usable_faults
 from stress.chaos_runs import SCHEDULES_MAX, ChaosReport
 from stress.invariants import Evidence, violations
-from stress.misbehaviour import Control, MisbehavingProcess
+from stress.misbehaviour import Control
+from stress.overheard import OverheardChild, Talk
 from stress.schedule import Schedule, check_seed, random_schedule
 from stress.simulated import Heard
 from stress.stage import Fault
@@ -48,41 +45,14 @@ def real_config(model: str = EMBEDDED) -> BacktestConfig:
     )
 
 
-class OverheardChild(MisbehavingProcess):
-    """A real process with somebody listening at the pipe."""
-
-    def __init__(self, checkpoint: Checkpoint, config: ServingConfig, control: Control, listener: RealRig) -> None:
-        super().__init__(control, checkpoint, config)
-        self._listener = listener
-        self._digests: dict[int, int] = {}
-
-    def ask(self, request: Request, contexts: Context) -> None:
-        """See :class:`~regime.serving.process.ModelProcess`."""
-        super().ask(request, contexts)
-        self._digests[request.sequence] = digest_of(contexts)
-        self._listener.asked.append((request.sequence, self._digests[request.sequence]))
-
-    def answer(self, timeout_s: float) -> Reply | None:
-        """See :class:`~regime.serving.process.ModelProcess`."""
-        reply = super().answer(timeout_s)
-        if reply is not None:
-            quantiles = np.full((1, 1, len(QUANTILE_LEVELS)), np.nan, dtype=np.float32)
-            if reply.status is Status.OK:
-                quantiles = self.quantiles(reply.rows, reply.horizon_bars)
-            digest = self._digests.pop(reply.sequence, 0)
-            self._listener.received.append(Heard(reply.sequence, digest, reply, quantiles))
-        return reply
-
-
 class RealRig(ScheduledRig):
     """A run with a real model process."""
 
     def __init__(self, schedule: Schedule, faults: Mapping[str, Fault], market: Market) -> None:
         super().__init__(schedule, faults, market)
-        self.asked: list[tuple[int, int]] = []
-        self.received: list[Heard] = []
         self.processes: list[OverheardChild] = []
         self._control = Control()
+        self._talk = Talk()
         self._next_at = 0.0
 
     def checkpoint(self, name: str) -> Checkpoint:
@@ -110,14 +80,14 @@ class RealRig(ScheduledRig):
 
     def talk(self) -> tuple[list[tuple[int, int]], list[Heard]]:
         """What went through the pipes."""
-        return self.asked, self.received
+        return self._talk.asked, self._talk.received
 
     def close(self) -> None:
         """Give the shared memory back."""
         self._control.close()
 
     def _launch(self, checkpoint: Checkpoint, config: ServingConfig) -> OverheardChild:
-        process = OverheardChild(checkpoint, config, self._control, self)
+        process = OverheardChild(checkpoint, config, self._control, self._talk)
         self.processes.append(process)
         return process
 
