@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from regime.config import RegimeConfig
 from regime.signal import BarRejected, Level, Signal
 from sage.config import BacktestConfig
 from sage.run import BacktestRun
@@ -78,15 +79,51 @@ class Evidence:
     simulated_time: bool = True
 
 
-def violations(evidence: Evidence) -> list[Violation]:
-    """All that one run violates, of what one run can show: invariants 1 and 3 to 6."""
-    found = [*one_answer_per_bar(evidence), *level_is_true(evidence), *in_time(evidence)]
+class Memory:
+    """What judges know of the bars before, where a detector goes on over several runs.
+
+    Parameters
+    ----------
+    config
+        The detector's.
+    bar_seconds
+        Length of a bar.
+    faults
+        By name, all that any of the runs may hold.
+    """
+
+    def __init__(self, config: RegimeConfig, bar_seconds: int, faults: Mapping[str, Fault]) -> None:
+        self.shadow = Shadow(config, bar_seconds)
+        self.judge = LevelJudge(config, bar_seconds, faults)
+
+    def remembered(self) -> tuple[Shadow, dict[str, object]]:
+        """All of it, without the faults, which no process can send to another."""
+        return self.shadow, self.judge.remembered()
+
+    def recall(self, remembered: tuple[Shadow, dict[str, object]]) -> None:
+        """Go on from what another one remembered."""
+        self.shadow = remembered[0]
+        self.judge.recall(remembered[1])
+
+    @classmethod
+    def none(cls, evidence: Evidence) -> Memory:
+        """Where the run is the detector's first."""
+        return cls(evidence.config.regime, evidence.bar_seconds, evidence.faults)
+
+
+def violations(evidence: Evidence, memory: Memory | None = None) -> list[Violation]:
+    """All that one run violates, of what one run can show: invariants 1 and 3 to 6.
+
+    ``memory`` is what earlier runs of the same detector left; this one is added to it.
+    """
+    memory = memory or Memory.none(evidence)
+    found = [*one_answer_per_bar(evidence, memory), *level_is_true(evidence, memory), *in_time(evidence)]
     return sorted([*found, *exposure_obeys(evidence), *level_0_returns(evidence)], key=lambda one: one.bar)
 
 
-def one_answer_per_bar(evidence: Evidence) -> Iterator[Violation]:
+def one_answer_per_bar(evidence: Evidence, memory: Memory | None = None) -> Iterator[Violation]:
     """Invariant 1: a signal for each bar that can be used and a rejection for each other, recorded and published."""
-    shadow = Shadow(evidence.config.regime, evidence.bar_seconds)
+    shadow = (memory or Memory.none(evidence)).shadow
     for seen in evidence.seen:
         accepted = shadow.accepts(seen.bar)
         if accepted != isinstance(seen.answer, Signal):
@@ -110,9 +147,9 @@ def one_answer_per_bar(evidence: Evidence) -> Iterator[Violation]:
         yield Violation(1, 0, f"{evidence.orphans} model processes left behind")
 
 
-def level_is_true(evidence: Evidence) -> Iterator[Violation]:
+def level_is_true(evidence: Evidence, memory: Memory | None = None) -> Iterator[Violation]:
     """Invariant 3: levels and reasons are those that follow from the bars and from what the model said."""
-    judge = LevelJudge(evidence.config.regime, evidence.bar_seconds, evidence.faults)
+    judge = (memory or Memory.none(evidence)).judge
     for seen in evidence.seen:
         for what in judge.look(seen):
             yield Violation(3, seen.number, what)

@@ -25,6 +25,9 @@ TAMPERING = {Failure.CALIBRATION_LOST, Failure.INDICATORS_FAIL, Failure.WINDOW_U
 _NORMAL_80 = 2.5631
 """Distance between the outer quantiles of a standard normal distribution."""
 
+_SOUND_KEPT = 20
+"""Horizons of sound forecasts that are kept by their bars at most."""
+
 Reasons = frozenset[Reason]
 _NONE: Reasons = frozenset()
 _WITHOUT_HISTORY = frozenset({Reason.NO_REGIME_HISTORY, Reason.REGIMES_CORRUPT})
@@ -67,6 +70,7 @@ class LevelJudge:
         self._tampered = False
         self._excused: set[str] = set()
         self._sound_at: list[int] = []
+        self._sound_before = 0
 
     def look(self, seen: Seen) -> Iterator[str]:
         """What is wrong with the level and the reasons of one bar."""
@@ -85,11 +89,27 @@ class LevelJudge:
         else:
             yield from self._walk(signal, seen, outcome)
         if not outcome.why:
-            self._sound_at.append(self._shadow.accepted)
+            self._note_sound()
             if not tampering:
                 # Harm done to the calibration shows at the next sound forecast at the latest.
                 self._excused.clear()
         self._signals += 1
+
+    def remembered(self) -> dict[str, object]:
+        """All that it knows of the bars so far, for another judge over the same faults."""
+        return {name: value for name, value in vars(self).items() if name != "_faults"}
+
+    def recall(self, remembered: Mapping[str, object]) -> None:
+        """Go on from what another one remembered."""
+        vars(self).update(remembered)
+
+    def _note_sound(self) -> None:
+        """A forecast was sound; those that have matured long since are only counted, for a run may be without end."""
+        self._sound_at.append(self._shadow.accepted)
+        if len(self._sound_at) > _SOUND_KEPT * self._config.horizon_bars:
+            old = len(self._sound_at) - self._config.horizon_bars - 1
+            self._sound_before += old
+            del self._sound_at[:old]
 
     def _follow_tampering(self, seen: Seen) -> bool:
         found = [self._faults[name] for name in seen.faults if self._faults[name].failure in TAMPERING]
@@ -111,6 +131,7 @@ class LevelJudge:
                 if allowed:
                     yield f"level {level.name} is recorded, which cannot have answered: {_told(allowed)}"
                 matured = bisect_right(self._sound_at, self._shadow.accepted - self._config.horizon_bars)
+                matured += self._sound_before
                 needed = self._config.calibration.min_scores
                 if level is Level.FULL and matured < needed:
                     yield f"level FULL on {matured} forecasts that can have matured, {needed} are needed"
@@ -126,6 +147,9 @@ class LevelJudge:
         match level:
             case Level.FULL if outcome.why:
                 return outcome.why
+            case Level.FULL if seen.unhealthy:
+                # The detector's own verdict, which takes hundreds of forecasts: whether it is right is another study's.
+                return frozenset({Reason.UNHEALTHY})
             case Level.FULL if seen.scores < config.calibration.min_scores:
                 if self._tampered:
                     return frozenset({Reason.FEW_SCORES, Reason.WARM_UP})

@@ -17,6 +17,8 @@ from regime.signal import Reason
 from regime.window import BarInput, FloatArray
 
 _YEAR_NS = 366 * 86_400 * 1_000_000_000
+_TIMES_KEPT = 4
+"""Contexts of returns that are kept at most."""
 
 
 class Shadow:
@@ -67,6 +69,7 @@ class Shadow:
                 self._begin_anew(Reason.CLOCK_JUMP if bar.ts_ns - last.ts_ns > _YEAR_NS else Reason.GAP)
         if last is not None and self.usable_bars:
             change = math.log(bar.close / last.close)
+            self._forget()
             decay = self._config.classifier.volatility_decay
             self.returns.append(change)
             factor = self._season.observe(slot_of(bar.ts_ns, last.ts_ns, self._step_ns // 1_000_000_000), change)
@@ -106,12 +109,18 @@ class Shadow:
         """Take over a window that a fault has tampered with."""
         self.usable_bars, self.restart = usable_bars, restart
         kept = max(0, usable_bars - 1)
-        self.returns, self._shown = (values[len(values) - kept :] for values in (self.returns, self._shown))
+        self.returns, self._shown = (values[max(0, len(values) - kept) :] for values in (self.returns, self._shown))
 
     def outlook(self) -> FloatArray:
         """What the season multiplies the quantiles of the next bars by, shape (horizon_bars,)."""
         horizon_bars = self._config.horizon_bars
         return self._season.outlook(horizon_bars) if self._config.seasonal else np.ones(horizon_bars)
+
+    def _forget(self) -> None:
+        """Let go of returns that no context holds any more; a run may be without end."""
+        kept = self._config.context_bars
+        if len(self.returns) >= _TIMES_KEPT * kept:
+            del self.returns[:-kept], self._shown[:-kept]
 
     def _begin_anew(self, why: Reason) -> None:
         self.usable_bars, self.returns, self._shown, self.restart = 0, [], [], why

@@ -35,9 +35,9 @@ class Seen:
     ``number`` is that of the market's bar, from 1: a fault may make none or several of one. ``took_s`` is the time
     from bar in to answer out. ``asked`` is what reached a process in that time, as sequence numbers and digests of
     contexts; ``received`` is what came back. ``breaker``, ``times_opened``, ``scores``, ``proposed`` (the
-    calibrated intervals, None where it did not come to any), ``usable_bars`` and ``restart`` are the detector's
-    state afterwards. ``faults`` were active at it, or at bars before it of which a fault left nothing. ``book`` and
-    ``orders`` are what the strategy made of the answer.
+    calibrated intervals, None where it did not come to any), ``usable_bars``, ``restart`` and ``unhealthy`` are the
+    detector's state afterwards. ``faults`` were active at it, or at bars before it of which a fault left nothing.
+    ``book`` and ``orders`` are what the strategy made of the answer.
     """
 
     number: int
@@ -54,6 +54,7 @@ class Seen:
     usable_bars: int
     restart: Reason | None
     faults: tuple[str, ...]
+    unhealthy: bool = False
     book: list[BookEntry] = field(default_factory=list)
     orders: list[SentOrder] = field(default_factory=list)
 
@@ -174,6 +175,7 @@ class ScheduledRig(Rig):
                 usable_bars=state.window.usable_bars,
                 restart=state.window.restart,
                 faults=tuple(sorted(self._unanswered)),
+                unhealthy=state.health.unhealthy,
             )
         )
         self._counted = len(asked), len(received)
