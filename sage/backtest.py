@@ -132,7 +132,7 @@ def run_backtest(
             show.stage("loading bars", 1)
             market = market or load_market(config)
             show.advance(1)
-        config = dataclasses.replace(config, regime=_for_market(config.regime, market))
+        config = dataclasses.replace(config, regime=for_market(config.regime, market))
         run = BacktestRun(config, market, None, "", "", seconds=seconds, trade_from_ns=trade_from_ns)
         run.allow_short = market.kind.can_short if config.sizing.allow_short is None else config.sizing.allow_short
         run.ledger = Ledger(config.cash, run.cost_rates.carry)
@@ -169,7 +169,7 @@ def run_backtest(
     return run
 
 
-def _for_market(regime: RegimeConfig, market: Market) -> RegimeConfig:
+def for_market(regime: RegimeConfig, market: Market) -> RegimeConfig:
     """Let markets with sessions close overnight and over weekends without calling that a gap."""
     if regime.closure_seconds or market.kind.always_open:
         return regime

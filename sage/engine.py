@@ -55,7 +55,7 @@ def trade(
         rig.built(Parts(detector, client, strategy, run.ledger))
     log = OrderLog()
     show.stage("trading", len(market.bars))
-    engine = _engine(run)
+    engine = nautilus_engine(run)
     try:
         engine.add_data(market.nautilus_bars)
         engine.add_actor(actor)
@@ -159,7 +159,8 @@ def _recorder(
     return record
 
 
-def _engine(run: BacktestRun) -> BacktestEngine:
+def nautilus_engine(run: BacktestRun) -> BacktestEngine:
+    """NT's engine with the venue, the costs and the instrument of a run, and nothing in it yet."""
     config, market = run.config, run.market
     # NT's logger writes to stdout, which belongs to the result.
     engine = BacktestEngine(
