@@ -48,6 +48,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="torch is not installed"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say aloud what was not tested for want of a program; quiet runs tell no reasons."""
+    skipped = {str(report.longrepr[-1]) for report in terminalreporter.stats.get("skipped", [])}
+    for reason in sorted(reason for reason in skipped if " is not on PATH" in reason):
+        terminalreporter.write_line(reason, yellow=True)
+
+
 @pytest.fixture(scope="session")
 def model() -> Iterator[ModelClient]:
     """The shipped checkpoint in its own process."""

@@ -15,7 +15,7 @@ from sage.sinks import Delivery
 from sage.telemetry import TelemetrySummary, telemetry
 from sage.vitals import Vitals
 from sage.watch import WatchConfig
-from tests.sage.test_webhook import receiver
+from tests.sage.receivers import receiver
 from tests.sage.vitals import busy
 
 CONFIG = WatchConfig()
