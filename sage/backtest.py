@@ -22,6 +22,7 @@ from regime.recorded import RecordedDetector
 from regime.serving.client import ModelClient
 from regime.signal import BarRejected, Level, Signal
 from sage.assembly import ensemble_of
+from sage.collector import Observer
 from sage.config import BacktestConfig, validate
 from sage.engine import trade
 from sage.ledger import Ledger
@@ -77,6 +78,7 @@ def run_backtest(
     trade_from_ns: int = 0,
     known: KnownForecasts | None = None,
     slow_votes: Collection[tuple[int, str]] = (),
+    observer: Observer | None = None,
 ) -> BacktestRun:
     """Run a backtest.
 
@@ -99,6 +101,8 @@ def run_backtest(
         The forecasts of an earlier run: no model is asked, and a bar whose forecast is not among them gets none.
     slow_votes
         With ``recorded``, (ts_ns, alpha) of the votes that came too late in that run, and are dropped again.
+    observer
+        Looks on while NT runs.
 
     Raises
     ------
@@ -156,7 +160,8 @@ def run_backtest(
             if isinstance(model, RunModel) and not runs_online(config):
                 known = model.known
             run.known = known
-            trade(run, _answerer(run, client, recorded, parts), client, show, parts if rig is not None else None, own)
+            detector = _answerer(run, client, recorded, parts)
+            trade(run, detector, client, show, rig, own, observer)
         run.forecasts_computed += sum(timing.source == "model" for timing in run.timings)
         if isinstance(model, RunModel):
             model.close()

@@ -26,6 +26,7 @@ from regime.recorded import RecordedDetector
 from regime.serving.client import ModelClient
 from regime.signal import BarRejected, Level, Signal
 from sage.bookkeeper import Bookkeeper, BookkeeperConfig, OrderLog
+from sage.collector import Insides, Observer
 from sage.costs import TradeCosts
 from sage.liquidity import VolumeLimit, volume_is_real
 from sage.plugins import Plugin, build_strategy
@@ -45,11 +46,12 @@ def trade(
     show: Progress,
     rig: Rig | None,
     own: Plugin | None,
+    observer: Observer | None,
 ) -> None:
     """Let NT run the actor and the strategy over the bars, and collect what they leave."""
     market = run.market
     strategy, books = _strategy(run, rig or Rig(), own)
-    record = _recorder(run, books, show)
+    record = _recorder(run, books, show, observer)
     actor = RegimeActor(RegimeActorConfig(bar_type=market.bar_type), detector, record, rig)
     if rig is not None and isinstance(detector, Detector) and isinstance(strategy, SageStrategy):
         rig.built(Parts(detector, client, strategy, run.ledger))
@@ -63,6 +65,9 @@ def trade(
         if isinstance(books, Bookkeeper):
             engine.add_actor(books)
         engine.add_strategy(strategy)
+        if observer is not None:
+            orders = engine.cache.orders_total_count
+            observer.attach(Insides(len(market.bars), detector, client, run.ledger, books.book, orders))
         _run_engine(engine, run, own)
         if isinstance(detector, Detector):
             run.breaker_opened = detector.state.breaker.times_opened
@@ -90,6 +95,8 @@ def trade(
         if run.stopped is None:
             _require_all_bars(run, engine, exactly_one_each=rig is None)
     finally:
+        if observer is not None:
+            observer.detach()
         engine.dispose()
 
 
@@ -139,7 +146,7 @@ def _require_all_bars(run: BacktestRun, engine: BacktestEngine, *, exactly_one_e
 
 
 def _recorder(
-    run: BacktestRun, books: SageStrategy | Bookkeeper, show: Progress
+    run: BacktestRun, books: SageStrategy | Bookkeeper, show: Progress, observer: Observer | None
 ) -> Callable[[Signal | BarRejected, Timing], None]:
     levels = dict.fromkeys(Level, 0)
 
@@ -151,6 +158,8 @@ def _recorder(
             levels[answer.level] += 1
         else:
             run.rejections.append(answer)
+        if observer is not None:
+            observer.hear(answer, timing)
         if len(run.timings) % _PROGRESS_EVERY_BARS == 0:
             equity = books.book[-1].equity if books.book else run.config.cash
             mix = " ".join(f"{level.name[:2]}:{count}" for level, count in levels.items() if count)

@@ -56,10 +56,11 @@ class Vitals:
     to the detector, ``levels`` signals by the name of their level, ``reasons`` codes by name. ``degraded_bars`` is how
     many signals in a row, up to the newest, were below FULL for a fault: 0 at FULL, and where all reasons are those
     of an ordinary start or of an explicit wish. ``latency`` is of the whole run, ``latency_minute`` of the last full
-    minute. ``queue_bars`` are due and unanswered. ``coverage`` is the share of the last matured outcomes within the
-    next bar's interval, None before there are enough. ``drifted`` names the streams that have, as in the detector's
-    alerts. ``equity`` is in the quote currency, ``drawdown`` the share lost since its peak. ``alerts`` are those that
-    are on, ``machine`` is the newest sample of processes and memory, None where nobody takes any.
+    minute; ``minutes`` have been full since the first bar. ``queue_bars`` are due and unanswered. ``coverage`` is the
+    share of the last matured outcomes within the next bar's interval, None before there are enough. ``drifted`` names
+    the streams that have, as in the detector's alerts. ``equity`` is in the quote currency, ``drawdown`` the share lost
+    since its peak. ``alerts`` are those that are on, ``machine`` is the newest sample of processes and memory, None
+    where nobody takes any.
     """
 
     ts_ns: int = 0
@@ -81,6 +82,7 @@ class Vitals:
     forecast_failures: Mapping[str, int] = field(default_factory=dict)
     latency: LatencyFigures = NO_LATENCY
     latency_minute: LatencyFigures = NO_LATENCY
+    minutes: int = 0
     target_ms: float = 50.0
     queue_bars: int = 0
     coverage: float | None = None

@@ -24,7 +24,7 @@ NAUTILUS_IN_REGIME = {"actor.py", "nt_signal.py"}
 TORCH_IN = {f"regime/model/{name}.py" for name in ("pickled", "portable", "scan", "slstm", "stock", "training")}
 NAUTILUS_FREE_IN_SAGE = {
     "sizing.py", "ledger.py", "performance.py", "config.py", "ensemble.py", "weights.py", "votes.py",
-    "vitals.py", "watch.py", "sinks.py", "webhook.py", "metrics.py", "telemetry.py",
+    "vitals.py", "watch.py", "sinks.py", "webhook.py", "metrics.py", "telemetry.py", "collector.py",
     *(f"models/{name}.py" for name in ("alpha", "forecast", "trend", "reversal", "features", "breakout", "built_in")),
 }  # fmt: skip
 

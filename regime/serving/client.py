@@ -80,6 +80,8 @@ class ModelClient:
         Measures deadlines and back-off; ``time.perf_counter`` unless simulated.
     launch
         Starts a process; a child of this one unless simulated.
+
+    ``recycled`` counts processes that were relieved as planned, ``lost`` those that died, hung or fell silent.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class ModelClient:
         self.peak_rss_bytes = 0
         self.check_ms: float | None = None
         self.recycled = 0
+        self.lost = 0
         self._config = config or ServingConfig()
         self._stopwatch = stopwatch
         self._launch = launch
@@ -394,6 +397,7 @@ class ModelClient:
         found, self._current = self._current, self._successor
         self._successor = None
         if found is not None:
+            self.lost += 1
             self._end(found)
         if self._current is None:
             self._back_off()

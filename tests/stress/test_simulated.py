@@ -72,7 +72,7 @@ def test_loading_takes_simulated_time(machine: Machine, client: ModelClient) -> 
     assert reason_of_failure(client) is Reason.TIMEOUT
     machine.time.advance(2 * machine.pace.load_s)
     assert np.isfinite(client.forecast(window(), HORIZON, DEADLINE_S)).all()
-    assert client.restarts == 1
+    assert (client.restarts, client.lost) == (1, 1)
 
 
 def test_a_stopped_process_answers_late_by_the_time_it_was_stopped(machine: Machine, client: ModelClient) -> None:
@@ -112,6 +112,7 @@ def test_a_leaking_process_is_relieved_without_a_forecast_lost(machine: Machine,
         machine.time.advance(0.1)
         assert np.isfinite(client.forecast(window(), HORIZON, DEADLINE_S)).all()
     assert client.recycled >= 1
+    assert client.lost == 0
 
 
 def test_a_process_that_cannot_load_says_why(machine: Machine) -> None:
