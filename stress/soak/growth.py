@@ -1,0 +1,166 @@
+"""Whether memory grows: a verdict on a trace, that can tell a leak from noise and says when it cannot.
+
+Samples are compared at equal bar counts within segments and within one generation of workers, so that saw teeth and
+recycled workers neither hide nor fake a slope (``stress.soak.pieces``). The slope comes with an interval by block
+bootstrap that holds under strong autocorrelation (``stress.soak.slopes``). A run that is too short or too noisy to
+decide is told as undecided, with the smallest leak that it could have found. ``python -m stress.soak.growth_study``
+measures how often all this is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from stress.soak.pieces import Floats, Pieces, Trace, pieces_of
+from stress.soak.slopes import Slope, can_fit, slope_of
+
+LEAK_LIMIT_MB_PER_HOUR = 5.0
+GROWTH_LIMIT_MB = 500.0
+_BARS = 100_000.0
+_POWER_SCORES = 0.84 / 1.96
+"""What the estimate strays to the bad side in one run of five, in half-widths of the interval: 80 % power."""
+
+
+class GrowthVerdict(StrEnum):
+    """What a trace proves. ``PASSED``: slope and growth are under their limits. ``FAILED``: they are not."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a trace says of growth after warm-up.
+
+    ``per_hour`` (MB) and ``per_100k_bars`` (MB, at the mean pace of the hours that count) are None where there is too
+    little to fit. ``growth_mb`` is how much
+    higher generations ended than they began, and ``warm_up_mb`` the same of the first one's warm-up. ``samples``
+    counted, in so many ``pieces`` of so many ``generations`` over ``hours``. A leak of
+    ``smallest_leak_mb_per_hour`` would have been called one with a probability of 80 % in a run as noisy as this one;
+    smaller ones may go unnoticed, though none is passed but by bad luck. ``reason`` says in words what the verdict
+    rests on.
+    """
+
+    verdict: GrowthVerdict
+    reason: str
+    per_hour: Slope | None
+    per_100k_bars: Slope | None
+    growth_mb: float
+    warm_up_mb: float
+    samples: int
+    pieces: int
+    generations: int
+    hours: float
+    smallest_leak_mb_per_hour: float | None
+
+
+def growth_of(
+    trace: Trace,
+    leak_limit_mb_per_hour: float = LEAK_LIMIT_MB_PER_HOUR,
+    growth_limit_mb: float = GROWTH_LIMIT_MB,
+    seed: int = 0,
+) -> Growth:
+    """Judge a trace; the same one comes out the same.
+
+    A hundred thousand samples take about a tenth of a second.
+    """
+    pieces = pieces_of(trace)
+    per_hour = slope_of(pieces, seed)
+    growth_mb = _rise(pieces)
+    verdict, reason = _judged(pieces, per_hour, growth_mb, leak_limit_mb_per_hour, growth_limit_mb)
+    smallest = None
+    if per_hour is not None:
+        half_width = 0.5 * (per_hour.upper - per_hour.lower)
+        smallest = leak_limit_mb_per_hour + half_width * (1.0 + _POWER_SCORES)
+    return Growth(
+        verdict=verdict,
+        reason=reason,
+        per_hour=per_hour,
+        per_100k_bars=_per_bars(per_hour, pieces),
+        growth_mb=growth_mb,
+        warm_up_mb=_warm_up(trace, pieces),
+        samples=pieces.samples,
+        pieces=len(pieces),
+        generations=len(pieces.begins),
+        hours=pieces.hours_counted,
+        smallest_leak_mb_per_hour=smallest,
+    )
+
+
+def beyond_control(ours: Trace, control: Trace) -> Trace:
+    """What our trace takes beyond a control run that was given the same orders: at equal phases and bar counts.
+
+    The control is interpolated by bars between its samples of the same phase and generation; where it has none on both
+    sides, our sample is left out. A recycled worker on either side begins a new generation. The clock is ours.
+    """
+    beside = np.full(len(ours.hours), np.nan)
+    generation = np.zeros(len(ours.hours), dtype=np.int64)
+    for phase in np.unique(ours.phase):
+        mine, theirs = np.flatnonzero(ours.phase == phase), np.flatnonzero(control.phase == phase)
+        if len(theirs) == 0:
+            continue
+        bars, wanted = control.bars[theirs], ours.bars[mine]
+        after = np.searchsorted(bars, wanted)
+        exact = bars[np.minimum(after, len(bars) - 1)] == wanted
+        before = np.where(exact, after, after - 1)
+        inside = (before >= 0) & (after < len(bars))
+        left, right = theirs[before.clip(0)], theirs[after.clip(0, len(bars) - 1)]
+        inside &= control.generation[left] == control.generation[right]
+        span = control.bars[right] - control.bars[left]
+        share = np.divide(wanted - control.bars[left], span, out=np.zeros(len(mine)), where=span > 0)
+        value = control.megabytes[left] + share * (control.megabytes[right] - control.megabytes[left])
+        beside[mine] = np.where(inside, value, np.nan)
+        generation[mine] = control.generation[left]
+    known = np.isfinite(beside)
+    _, together = np.unique(np.stack([ours.generation, generation]), axis=1, return_inverse=True)
+    return Trace(ours.hours, ours.bars, ours.megabytes - beside, ours.phase, together.ravel()).at(known)
+
+
+def _judged(
+    pieces: Pieces, per_hour: Slope | None, growth_mb: float, limit: float, growth_limit: float
+) -> tuple[GrowthVerdict, str]:
+    if per_hour is None:
+        much = f"{len(pieces)} pieces of {len(pieces.begins)} generations"
+        what = "time does not pass" if can_fit(pieces) else "too little after warm-up"
+        return GrowthVerdict.UNDECIDED, f"{what}: {much}; run longer, or recycle less often"
+    interval = f"slope {per_hour.lower:.1f} to {per_hour.upper:.1f} MB per hour"
+    if per_hour.lower > limit:
+        return GrowthVerdict.FAILED, f"{interval}, surely over {limit:g}"
+    if growth_mb >= growth_limit and per_hour.lower > 0.0:
+        return (
+            GrowthVerdict.FAILED,
+            f"grew by {growth_mb:,.0f} MB, {growth_limit:g} or more, and surely grows: {interval}",
+        )
+    if per_hour.upper >= limit:
+        return GrowthVerdict.UNDECIDED, f"{interval}, on both sides of {limit:g}; run longer"
+    if growth_mb >= growth_limit:
+        return GrowthVerdict.UNDECIDED, f"grew by {growth_mb:,.0f} MB, {growth_limit:g} or more, though {interval}"
+    return GrowthVerdict.PASSED, f"{interval}, surely under {limit:g}"
+
+
+def _per_bars(per_hour: Slope | None, pieces: Pieces) -> Slope | None:
+    if per_hour is None or pieces.bars_counted <= 0.0:
+        return None
+    hours = pieces.hours_counted * _BARS / pieces.bars_counted
+    return Slope(per_hour.estimate * hours, per_hour.lower * hours, per_hour.upper * hours)
+
+
+def _rise(pieces: Pieces) -> float:
+    total = 0.0
+    for begin, end in zip(pieces.begins, pieces.ends, strict=True):
+        edge = max(1, (end - begin) // 10)
+        total += float(
+            np.median(pieces.megabytes[end - edge : end]) - np.median(pieces.megabytes[begin : begin + edge])
+        )
+    return total
+
+
+def _warm_up(trace: Trace, pieces: Pieces) -> float:
+    if len(pieces) == 0:
+        return 0.0
+    known: Floats = trace.megabytes[np.isfinite(trace.megabytes)]
+    return float(pieces.megabytes[0] - known[0])
