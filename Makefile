@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos train clean
+.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study train clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,9 @@ bench-deadline: setup  ## Measure how late a signal is when the model hangs, die
 
 kills: setup  ## Kill the model process 250 times and look for what grows (2 minutes)
 	$(BIN)/sage inject-fault --kills 250
+
+growth-study: setup  ## Measure how often the verdict on memory growth is right, on simulated traces (5 minutes)
+	$(BIN)/python -m stress.soak.growth_study
 
 train: setup  ## Train the compact checkpoint again into build/checkpoint (an hour on two cores)
 	$(BIN)/sage model train --out build/checkpoint --compile
