@@ -98,6 +98,10 @@ def trade(
         if observer is not None:
             observer.detach()
         engine.dispose()
+        # NT 1.221 keeps every engine with its actors and strategies for as long as the process lives. What hangs on
+        # ours, kilobytes a bar, must not be kept with them.
+        for component in (actor, log, books, strategy):
+            vars(component).clear()
 
 
 def _strategy(run: BacktestRun, rig: Rig, own: Plugin | None) -> tuple[Strategy, SageStrategy | Bookkeeper]:

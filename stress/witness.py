@@ -86,6 +86,9 @@ class ScheduledRig(Rig):
         self._began_s = 0.0
         self._counted = 0, 0
         self._books = 0, 0
+        # The strategy's own lists: it is emptied at the end of a run, before the last bar's books are closed.
+        self._book: list[BookEntry] = []
+        self._sent_orders: list[SentOrder] = []
 
     def control(self) -> Control:
         """What makes the model misbehave."""
@@ -109,6 +112,7 @@ class ScheduledRig(Rig):
     def built(self, parts: Parts) -> None:
         """Set the stage."""
         self.parts = parts
+        self._book, self._sent_orders = parts.strategy.book, parts.strategy.sent_orders
         stage = Stage(
             parts.detector,
             parts.client,
@@ -188,14 +192,11 @@ class ScheduledRig(Rig):
 
     def _close_books(self) -> None:
         """Give what the strategy did since the last answer to that answer."""
-        if self.parts is None:
-            return
-        strategy = self.parts.strategy
         books, orders = self._books
         if self.seen:
-            self.seen[-1].book += strategy.book[books:]
-            self.seen[-1].orders += strategy.sent_orders[orders:]
-        self._books = len(strategy.book), len(strategy.sent_orders)
+            self.seen[-1].book += self._book[books:]
+            self.seen[-1].orders += self._sent_orders[orders:]
+        self._books = len(self._book), len(self._sent_orders)
 
 
 class ChaosRig(ScheduledRig):
