@@ -9,9 +9,10 @@ estimate of it for granted is far too short. So all likely answers are carried a
 with hours or bars for the clock (what leaks with each bar is no straight line in time where the pace changes), one
 correlation time, one share of white noise, and either no transient or one that dies away within a part of the
 generation. For each candidate generalised least squares give the slope, and its restricted likelihood (Patterson and
-Thompson, Biometrika 58, 1971) the weight; a transient is charged for by a prior that is worth one observation (Kass and
-Wasserman, JASA 90, 1995). The bootstrap draws a candidate by weight, then blocks of that candidate's whitened residuals
-(moving blocks: Künsch, Annals of Statistics 17, 1989), so that steps and fat tails in the noise remain in it.
+Thompson, Biometrika 58, 1971) the weight; a transient is charged for by a prior that is worth one piece (Kass and
+Wasserman, JASA 90, 1995) of each generation. The bootstrap draws a candidate by weight, then blocks of that candidate's
+whitened residuals (moving blocks: Künsch, Annals of Statistics 17, 1989), so that steps and fat tails in the noise
+remain in it.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def slope_of(pieces: Pieces, seed: int = 0) -> Slope | None:
 
     The same pieces and seed give the same interval.
     """
-    if not can_fit(pieces) or pieces.hours_counted == 0.0:
+    if not can_fit(pieces) or _spacing(pieces) == 0.0:
         return None
     fits = _fitted(pieces)
     rng = np.random.default_rng(seed)
@@ -109,9 +110,10 @@ def _fitted(pieces: Pieces) -> _Fits:
     )
     whitened, log_norm = _without_levels(pieces, whitened)
     y, transients = whitened[:, 1], np.moveaxis(whitened[:, 2 : 2 + len(transients)], 1, 0)
+    worth = len(pieces) / len(pieces.begins)
     tiny = 1e-18 * float(np.ptp(pieces.megabytes)) ** 2 + 1e-30
     fits = [
-        _by_clock(clock, y, transients, -0.5 * (log_scale + log_norm), freedom_of(pieces), tiny)
+        _by_clock(clock, y, transients, -0.5 * (log_scale + log_norm), freedom_of(pieces), worth, tiny)
         for clock in np.moveaxis(whitened[:, 2 + len(transients) :], 1, 0)
     ]
     log_weight, *others = (np.concatenate(parts) for parts in zip(*fits, strict=True))
@@ -120,13 +122,14 @@ def _fitted(pieces: Pieces) -> _Fits:
 
 
 def _by_clock(
-    clock: Floats, y: Floats, transients: Floats, log_common: Floats, freedom: int, tiny: float
+    clock: Floats, y: Floats, transients: Floats, log_common: Floats, freedom: int, worth: float, tiny: float
 ) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """Logarithms of weights, then what ``_Fits`` has, for each transient (none at first) and all kinds of noise.
 
     Whitened ``clock`` and ``y`` have shape (kinds, pieces), ``transients`` (transients, kinds, pieces).
+    All pieces are ``worth`` as much as so many priors.
     """
-    norm, count = np.sum(clock**2, axis=1), clock.shape[1]
+    norm = np.sum(clock**2, axis=1)
     slope = np.sum(clock * y, axis=1) / norm
     residual = y - slope[:, None] * clock
     squares = np.sum(residual**2, axis=1) + tiny
@@ -143,8 +146,8 @@ def _by_clock(
         score = size * np.sqrt(apart_norm * (freedom - 1) / np.maximum(squares - explained, tiny))
         log_weights.append(
             log_common
-            - 0.5 * freedom * np.log(squares - explained * count / (count + 1))
-            - 0.5 * np.log(count + 1)
+            - 0.5 * freedom * np.log(squares - explained * worth / (worth + 1.0))
+            - 0.5 * np.log(worth + 1.0)
             + np.log(2.0 / (1.0 + np.exp(-1.7 * np.clip(score, -30.0, 30.0))))  # memory settles upwards
             + np.log(_TRANSIENT_PRIOR / len(transients))
         )

@@ -170,6 +170,12 @@ def test_too_few_samples_decide_nothing(samples: int) -> None:
     assert "run longer" in growth.reason
 
 
+def test_samples_without_time_between_them_decide_nothing() -> None:
+    growth = growth_of(dataclasses.replace(steady(), hours=np.zeros(720)))
+    assert growth.verdict is GrowthVerdict.UNDECIDED
+    assert "time does not pass" in growth.reason
+
+
 def test_generations_too_short_decide_nothing() -> None:
     growth = growth_of(steady(hours=4.0, leak=50.0, generations=60))
     assert growth.verdict is GrowthVerdict.UNDECIDED
