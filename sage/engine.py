@@ -101,7 +101,7 @@ def trade(
         # NT 1.221 keeps every engine with its actors and strategies for as long as the process lives. What hangs on
         # ours, kilobytes a bar, must not be kept with them.
         for component in (actor, log, books, strategy):
-            vars(component).clear()
+            component.__dict__.clear()
 
 
 def _strategy(run: BacktestRun, rig: Rig, own: Plugin | None) -> tuple[Strategy, SageStrategy | Bookkeeper]:

@@ -122,8 +122,8 @@ def _manifest(run: BacktestRun) -> dict[str, Any]:
     }
 
 
-def provenance(run: BacktestRun) -> dict[str, Any]:
-    """When, with which software, on what kind of machine and with which model a run was made."""
+def software() -> dict[str, Any]:
+    """The time, all versions, and the kind of machine."""
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": {
@@ -133,6 +133,13 @@ def provenance(run: BacktestRun) -> dict[str, Any]:
         },
         "git_sha": _git_sha(),
         "machine": {"system": platform.system(), "processor": platform.machine()},
+    }
+
+
+def provenance(run: BacktestRun) -> dict[str, Any]:
+    """When, with which software, on what kind of machine and with which model a run was made."""
+    return {
+        **software(),
         "checkpoint": None
         if run.checkpoint is None
         else {"name": run.checkpoint.name, "sha256": run.checkpoint.sha256, "engine": run.engine_name},
