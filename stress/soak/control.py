@@ -1,0 +1,104 @@
+"""The control of a soak: NautilusTrader with the same bars and the same orders, and nothing of SAGE's.
+
+What its memory does is NautilusTrader's doing. That grows by the order on some versions, so that a strategy which sends
+none would be no measure for it: this one decides nothing, and sends what the trading side has sent in the same segment.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from nautilus_trader.config import StrategyConfig
+from nautilus_trader.model.data import Bar, BarType
+from nautilus_trader.model.enums import OrderSide, TimeInForce
+from nautilus_trader.trading.strategy import Strategy
+
+from data.market import Market
+from sage.config import BacktestConfig
+from sage.engine import nautilus_engine
+from sage.processes import Machine
+from sage.run import BacktestRun
+from stress.soak.market import EndlessMarket
+from stress.soak.messages import OrderSent, Played, Sampled
+from stress.soak.trading import Tell, sample_phases
+
+
+class ReplayConfig(StrategyConfig, frozen=True):
+    """Which bars to listen to."""
+
+    bar_type: BarType
+
+
+class ReplayOrders(Strategy):
+    """Sends given orders at given bars."""
+
+    def __init__(self, config: ReplayConfig, orders: Sequence[OrderSent], control: ControlSide, segment: int) -> None:
+        super().__init__(config)
+        self._bar_type = config.bar_type
+        self._orders: dict[int, list[OrderSent]] = defaultdict(list)
+        for order in orders:
+            self._orders[order.ts_ns].append(order)
+        self._control = control
+        self._segment = segment
+        self._number = 0
+
+    def on_start(self) -> None:
+        """Listen to the bars."""
+        self.subscribe_bars(self._bar_type)
+
+    def on_bar(self, bar: Bar) -> None:
+        """Send what is due."""
+        self._number += 1
+        self._control.before_bar(self._segment, self._number)
+        instrument = self.cache.instrument(self._bar_type.instrument_id)
+        for sent in self._orders.get(bar.ts_event, ()):
+            order = self.order_factory.market(
+                instrument_id=instrument.id,
+                order_side=OrderSide.BUY if sent.quantity > 0 else OrderSide.SELL,
+                quantity=instrument.make_qty(abs(sent.quantity)),
+                time_in_force=TimeInForce.GTC,
+                reduce_only=sent.reduce_only,
+            )
+            self.submit_order(order)
+
+
+class ControlSide:
+    """Plays segments without SAGE, and samples its own memory where the trading side does."""
+
+    def __init__(self, config: BacktestConfig, market: EndlessMarket, generation: int, tell: Tell) -> None:
+        self._config = config
+        self._market = market
+        self._generation = generation
+        self._tell = tell
+        self._bars = 0
+        self._phases = sample_phases(market.segment_bars)
+        self._machine = Machine(lambda: {os.getpid(): "control"}, stopwatch=time.monotonic)
+
+    def play(self, segment: int, orders: Sequence[OrderSent]) -> Played:
+        """Run one segment."""
+        began = time.monotonic()
+        market = self._market.segment(segment)
+        self._run(market, orders, segment)
+        self._bars += len(market.bars)
+        gc.collect()
+        seconds = time.monotonic() - began
+        return Played(self._generation, segment, len(market.bars), 0, tuple(orders), (), "", seconds)
+
+    def before_bar(self, segment: int, number: int) -> None:
+        """Sample where it is time to."""
+        if number in self._phases:
+            seen = self._bars + number
+            self._tell(Sampled(self._generation, segment, number, seen, time.monotonic(), self._machine.sample()))
+
+    def _run(self, market: Market, orders: Sequence[OrderSent], segment: int) -> None:
+        engine = nautilus_engine(BacktestRun(self._config, market, None, "", ""))
+        try:
+            engine.add_data(market.nautilus_bars)
+            engine.add_strategy(ReplayOrders(ReplayConfig(bar_type=market.bar_type), orders, self, segment))
+            engine.run()
+        finally:
+            engine.dispose()

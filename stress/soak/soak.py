@@ -1,0 +1,403 @@
+"""The soak: hours of the real system, watched from outside.
+
+A trading process plays segment after segment; a control process plays the same ones after it, with the same orders and
+nothing of SAGE's; this process hands out the work, takes samples down, and judges at the end. It keeps to itself what
+it knows, so that nothing that happens to a file or to a worker takes the record with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import queue
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sage.processes import Machine, MachineSample
+from sage.vitals import Vitals
+from stress.load import busy_cores
+from stress.soak.config import SoakConfig
+from stress.soak.journal import Journal
+from stress.soak.messages import Begin, Failed, HandedOver, HandOver, OrderSent, Play, Played, Ready, Sampled
+from stress.soak.staff import START_PATIENCE_S, Worker, WorkerDied, await_ready, raise_if_failed
+from stress.soak.worker import control_segments, trade_segments
+
+MB = 10**6
+CHECKPOINT_S = 60.0
+SAMPLE_S = 5.0
+"""How often the processes are looked at from here, whatever bars do."""
+
+STALL_S = 30.0
+"""A trading process that says nothing for so long has stalled; so does one that misses a hundred bars at its rate."""
+
+GIVEN_UP_S = 300.0
+DEATHS_MAX = 3
+_MEMORY_SHARE_MAX = 0.8
+
+
+class Show(Protocol):
+    """Who looks on while a soak goes on."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Something begins that is no bar yet."""
+
+    def update(self, vitals: Vitals) -> None:
+        """How things are."""
+
+
+@dataclass
+class Progress:
+    """How far the soak is; times are seconds since it began, without pauses between a crash and a resumption."""
+
+    segments: int = 0
+    bars: int = 0
+    generation: int = 0
+    deaths: int = 0
+    violating: int = 0
+
+
+class Soak:
+    """One soak, from its first worker to its last.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    journal
+        Where everything is written down.
+    show
+        Who looks on.
+    checkpoint
+        Called about once a minute, when the journal is on the disk.
+    began_s
+        Seconds that an earlier soak of the same journal had gone on for.
+    progress
+        How far that one was.
+    """
+
+    def __init__(
+        self,
+        config: SoakConfig,
+        journal: Journal,
+        show: Show,
+        checkpoint: Callable[[], None],
+        began_s: float = 0.0,
+        progress: Progress | None = None,
+    ) -> None:
+        self._config = config
+        self._journal = journal
+        self._show = show
+        self._checkpoint = checkpoint
+        self._zero = time.monotonic() - began_s
+        self._at = progress or Progress()
+        self._inbox: queue.SimpleQueue[tuple[Worker, Any]] = queue.SimpleQueue()
+        self._trading: Worker | None = None
+        self._control: Worker | None = None
+        self._waiting: list[tuple[int, tuple[OrderSent, ...]]] = []
+        self._control_busy = False
+        self._machine = Machine(self._roles, stopwatch=time.monotonic)
+        self._newest: MachineSample | None = None
+        self._vitals: Vitals | None = None
+        self._minutes = 0
+        self._sampled_at = self._checked_at = -math.inf
+        self._stalled = False
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the soak began."""
+        return time.monotonic() - self._zero
+
+    def run(self) -> None:
+        """Go on until the hours are over or the bars are played.
+
+        Raises
+        ------
+        OptionError, DataError, ModelUnavailable, UserCodeRaised
+            As a worker tells, before the first bar or later.
+        WorkerDied, WorkerFailed
+            If the trading process dies again and again, or fails by SAGE's own fault.
+        """
+        with busy_cores(self._config.background), self._staff():
+            self._replace_workers(None)
+            if not self._at.segments:
+                self._zero = time.monotonic()
+            while not self._is_over():
+                self._play_one()
+            self._finish_control()
+
+    def _is_over(self) -> bool:
+        hours, segments = self._config.hours, self._config.segments
+        if segments is not None:
+            return self._at.segments >= segments
+        return hours is not None and self.now_s >= hours * 3600.0
+
+    def _play_one(self) -> None:
+        """Let the next segment be played; a trading process that dies over it is replaced."""
+        trading = self._trading
+        assert trading is not None
+        trading.heard_at = time.monotonic()
+        trading.tell(Play(self._at.segments))
+        try:
+            played = self._until_played(trading)
+        except WorkerDied as death:
+            self._at.deaths += 1
+            self._journal.note("event", self.now_s, event="trading_died", detail=str(death), segment=self._at.segments)
+            if self._at.deaths > DEATHS_MAX:
+                raise
+            self._replace_workers(None)
+            return
+        self._at.segments += 1
+        self._at.bars += played.bars
+        self._at.violating += bool(played.violations)
+        self._journal.note(
+            "segment",
+            self.now_s,
+            segment=played.segment,
+            generation=played.generation,
+            bars=played.bars,
+            answers=played.answers,
+            orders=len(played.orders),
+            violations=list(played.violations),
+            faults=played.faults,
+            seconds=round(played.seconds, 3),
+        )
+        self._waiting.append((played.segment, played.orders))
+        self._feed_control()
+        if self._must_recycle():
+            self._recycle()
+
+    def _until_played(self, trading: Worker) -> Played:
+        while True:
+            message = self._next(trading)
+            if isinstance(message, Played):
+                return message
+
+    def _next(self, wanted: Worker) -> object | None:
+        """Attend to one message, or to nothing for a while; gives back what the wanted worker has said."""
+        try:
+            speaker, message = self._inbox.get(timeout=self._patience_s())
+        except queue.Empty:
+            speaker, message = None, None
+        self._look_around()
+        self._watch_for_stall(wanted)
+        if speaker is None:
+            return None
+        if speaker is not wanted and speaker is not self._control:
+            return None  # the last words of one that was replaced
+        if speaker is self._control and (message is None or isinstance(message, Failed)):
+            # What is ours cannot be told from NautilusTrader's from here on; the soak itself goes on.
+            told = "the control process died" if message is None else f"the control process failed: {message.error}"
+            self._journal.note("event", self.now_s, event="control_died", detail=told)
+            self._control = None
+            return None
+        raise_if_failed(speaker, message)
+        match message:
+            case Sampled():
+                self._take_down(speaker.role, message)
+            case Vitals():
+                self._follow(message)
+            case Played() if speaker is self._control:
+                self._control_busy = False
+                self._feed_control()
+                return None
+        return message if speaker is wanted else None
+
+    def _patience_s(self) -> float:
+        return max(0.05, min(1.0, self._sampled_at + SAMPLE_S - time.monotonic()))
+
+    def _watch_for_stall(self, wanted: Worker) -> None:
+        if wanted is not self._trading:
+            return
+        silent_s = time.monotonic() - wanted.heard_at
+        stall_s = max(STALL_S, 100.0 / self._config.rate if self._config.rate else 0.0)
+        if silent_s > stall_s and not self._stalled:
+            self._stalled = True
+            self._journal.note("event", self.now_s, event="stalled", detail=f"silent for {silent_s:.0f} s")
+        elif silent_s <= stall_s and self._stalled:
+            self._stalled = False
+            self._journal.note("event", self.now_s, event="going_on", detail="the trading process speaks again")
+        if silent_s > stall_s + GIVEN_UP_S:
+            wanted.kill()
+
+    def _look_around(self) -> None:
+        """Sample what is due from here, and write a checkpoint now and then."""
+        now = time.monotonic()
+        if now - self._sampled_at >= SAMPLE_S:
+            self._sampled_at = now
+            self._newest = self._machine.sample()
+            self._journal.note("machine", self.now_s, **_machine_values(self._newest))
+        if now - self._checked_at >= CHECKPOINT_S:
+            self._checked_at = now
+            self._note_totals()
+            if self._journal.checkpoint():
+                self._checkpoint()
+
+    def _take_down(self, role: str, sampled: Sampled) -> None:
+        self._journal.note(
+            "sample",
+            sampled.at_s - self._zero,
+            side=role,
+            generation=sampled.generation,
+            segment=sampled.segment,
+            phase=sampled.phase,
+            bars=sampled.bars,
+            processes=_process_values(sampled.machine),
+        )
+
+    def _follow(self, vitals: Vitals) -> None:
+        """Hear how the trading process is doing: a worker knows nothing of those before it, nor of the whole."""
+        if vitals.minutes != self._minutes:
+            self._minutes = vitals.minutes
+            self._journal.note("minute", self.now_s, generation=self._at.generation - 1, **_minute_values(vitals))
+        self._vitals = dataclasses.replace(
+            vitals,
+            elapsed_s=self.now_s,
+            seconds_total=None if self._config.hours is None else 3600.0 * self._config.hours,
+            bars_total=None if self._config.segments is None else self._config.segments * self._config.bars_a_segment,
+            machine=self._newest,
+        )
+        self._show.update(self._vitals)
+
+    def _feed_control(self) -> None:
+        """The control follows, a segment at a time; it never keeps the trading side waiting."""
+        if self._control is not None and self._waiting and not self._control_busy:
+            segment, orders = self._waiting.pop(0)
+            self._control_busy = True
+            self._control.tell(Play(segment, orders))
+
+    def _finish_control(self) -> None:
+        until = time.monotonic() + START_PATIENCE_S
+        while self._control is not None and (self._control_busy or self._waiting) and time.monotonic() < until:
+            self._next(self._control)
+
+    def _must_recycle(self) -> bool:
+        """NautilusTrader grows by the order on some versions, and a process that is too large must make room."""
+        sample, trading = self._newest, self._trading
+        if sample is None or trading is None:
+            return False
+        size = sum(process.rss_bytes for process in sample.processes if process.pid == trading.pid)
+        short = sample.used_bytes > _MEMORY_SHARE_MAX * sample.limit_bytes
+        return size > self._config.recycle_mb * MB or short
+
+    def _recycle(self) -> None:
+        """Let a new trading process go on where this one is."""
+        trading = self._trading
+        assert trading is not None
+        trading.tell(HandOver())
+        while not isinstance(message := self._next(trading), HandedOver):
+            pass
+        self._journal.note("event", self.now_s, event="recycled", detail="the trading process has grown large")
+        self._finish_control()
+        self._replace_workers(message.state)
+
+    def _replace_workers(self, state: bytes | None) -> None:
+        self._note_totals()
+        for worker in (self._trading, self._control):
+            if worker is not None:
+                worker.end()
+        self._waiting.clear()
+        self._minutes = 0
+        self._control_busy = False
+        self._show.stage("starting the model process", 1)
+        config, generation = self._config, self._at.generation
+        self._trading = Worker("trading", trade_segments, config, Begin(generation, state, config.plants), self._inbox)
+        self._control = Worker("control", control_segments, config, Begin(generation), self._inbox)
+        ready = await_ready(self._trading, self._inbox)
+        self._introduce(ready)
+        self._at.generation += 1
+
+    def _note_totals(self) -> None:
+        """What the trading process has come to so far; the newest such line of each one counts."""
+        if self._vitals is not None:
+            values = _total_values(self._vitals)
+            self._journal.note("totals", self.now_s, generation=self._at.generation - 1, **values)
+
+    def _introduce(self, ready: Ready) -> None:
+        self._journal.note(
+            "event", self.now_s, event="trading_began", detail=f"process {ready.pid}", model=ready.model,
+            notes=list(ready.notes),
+        )  # fmt: skip
+
+    @contextmanager
+    def _staff(self) -> Iterator[None]:
+        """No worker outlives this, whatever ends it."""
+        try:
+            yield
+            for worker in (self._trading, self._control):
+                if worker is not None:
+                    worker.end()
+        finally:
+            for worker in (self._trading, self._control):
+                if worker is not None:
+                    worker.kill()
+            self._note_totals()
+            self._journal.checkpoint()
+
+    def _roles(self) -> dict[int, str]:
+        known = [worker for worker in (self._trading, self._control) if worker is not None]
+        return {worker.pid: worker.role for worker in known} | {os.getpid(): "watching"}
+
+
+def _process_values(machine: MachineSample) -> list[dict[str, Any]]:
+    return [
+        {
+            "role": process.role,
+            "pid": process.pid,
+            "rss": process.rss_bytes,
+            "pss": process.pss_bytes,
+            "shm": process.shared_bytes,
+            "files": process.open_files,
+            "threads": process.threads,
+            "cpu": round(process.cpu_s, 2),
+        }
+        for process in machine.processes
+    ]
+
+
+def _machine_values(machine: MachineSample) -> dict[str, Any]:
+    return {
+        "processes": _process_values(machine),
+        "used": machine.used_bytes,
+        "limit": machine.limit_bytes,
+        "gpu": machine.gpu_bytes,
+        "gpu_limit": machine.gpu_limit_bytes,
+    }
+
+
+def _minute_values(vitals: Vitals) -> dict[str, Any]:
+    """What a minute came to, as of its end."""
+    return {
+        "latency": dataclasses.asdict(vitals.latency_minute),
+        "bars": vitals.bars,
+        "bars_per_s": round(vitals.bars_per_s, 2),
+        "level": vitals.level,
+        "breaker": vitals.breaker,
+        "queue": vitals.queue_bars,
+        "coverage": vitals.coverage,
+        "unhealthy": vitals.unhealthy,
+        "drifted": list(vitals.drifted),
+        "equity": round(vitals.equity, 2),
+        "gc": list(vitals.gc_collections),
+    }
+
+
+def _total_values(vitals: Vitals) -> dict[str, Any]:
+    """Counts since the trading process began."""
+    return {
+        "bars": vitals.bars,
+        "signals": vitals.signals,
+        "rejections": vitals.rejections,
+        "levels": dict(vitals.levels),
+        "reasons": dict(vitals.reasons),
+        "breaker_openings": vitals.breaker_openings,
+        "model_restarts": vitals.model_restarts,
+        "model_recycled": vitals.model_recycled,
+        "forecast_failures": dict(vitals.forecast_failures),
+        "orders": vitals.orders,
+        "latency": dataclasses.asdict(vitals.latency),
+        "coverage": vitals.coverage,
+    }

@@ -1,0 +1,89 @@
+"""What runs in the processes of a soak: one side each, told what to play through a pipe."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from data.errors import DataError, OptionError
+from data.market import Market, catalog_market
+from regime.errors import ModelUnavailable, UserCodeRaised
+from sage.config import DataConfig
+from stress.soak.config import SoakConfig
+from stress.soak.control import ControlSide
+from stress.soak.market import EndlessMarket
+from stress.soak.messages import Begin, Failed, HandedOver, HandOver, Play, Ready
+from stress.soak.trading import TradingSide
+
+KINDS: dict[str, type[Exception]] = {
+    "option": OptionError,
+    "data": DataError,
+    "model": ModelUnavailable,
+    "user": UserCodeRaised,
+}
+"""What a worker may fail of that is somebody's else fault than SAGE's, by the name under which it is told."""
+
+
+def endless_market(config: SoakConfig) -> EndlessMarket:
+    """Where the bars of a soak come from. Raises OptionError or DataError where there are none."""
+    regime = config.backtest.regime
+    history = _history(config.backtest.data)
+    seconds = history.size.seconds if history is not None else config.backtest.data.synthetic.bar_seconds
+    gap_s = (regime.max_gap_bars + 2) * seconds + regime.closure_seconds
+    return EndlessMarket(config.bars_a_segment, gap_s, config.seed, history)
+
+
+def _history(data: DataConfig) -> Market | None:
+    if data.source == "synthetic":
+        return None
+    if data.source != "catalog":
+        raise OptionError(f"--data {data.source}: a soak runs on simulated bars, or on a catalog's with --catalog")
+    if data.catalog is None or data.instrument is None:
+        raise OptionError("a catalog needs its directory and an instrument: --catalog DIR --instrument ID")
+    return catalog_market(Path(data.catalog), data.instrument, data.bar, data.start, data.end)
+
+
+def trade_segments(pipe: Connection, config: SoakConfig) -> None:
+    """The trading process."""
+    with _telling(pipe):
+        begin = pipe.recv()
+        assert isinstance(begin, Begin)
+        with TradingSide(config, endless_market(config), begin.generation, pipe.send, begin.plants) as side:
+            if begin.state is not None:
+                side.restore(begin.state)
+            pipe.send(side.introduction())
+            while isinstance(order := pipe.recv(), Play):
+                pipe.send(side.play(order.segment))
+            if isinstance(order, HandOver):
+                pipe.send(HandedOver(side.snapshot()))
+
+
+def control_segments(pipe: Connection, config: SoakConfig) -> None:
+    """The control process."""
+    with _telling(pipe):
+        begin = pipe.recv()
+        assert isinstance(begin, Begin)
+        side = ControlSide(config.backtest, endless_market(config), begin.generation, pipe.send)
+        pipe.send(Ready(0, {}))
+        while isinstance(order := pipe.recv(), Play):
+            pipe.send(side.play(order.segment, order.orders))
+
+
+@contextmanager
+def _telling(pipe: Connection) -> Iterator[None]:
+    """Tell through the pipe what a side raises; end quietly where nobody listens any more."""
+    # Ctrl-C goes to all processes of a terminal; the one that watches decides what becomes of the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception as error:
+        name = next((name for name, cls in KINDS.items() if isinstance(error, cls)), "internal")
+        trace = error.trace if isinstance(error, UserCodeRaised) else "".join(traceback.format_exception(error))
+        with suppress(OSError):
+            pipe.send(Failed(str(error) or type(error).__name__, trace, name))
