@@ -25,6 +25,7 @@ from cli.model_evaluate import evaluate as model_evaluate
 from cli.model_train import train
 from cli.replay import replay
 from cli.store import store
+from cli.stress import stress
 from cli.version import show_version
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.command()(replay)
 app.command()(ingest)
 app.command("bench-latency")(bench_latency)
 app.command("inject-fault")(inject_fault)
+app.command()(stress)
 evaluate.command()(ablation)
 evaluate.command()(coverage)
 evaluate.command()(drift)

@@ -1,0 +1,218 @@
+"""What a soak has proved: each promise with what was measured, and whether that is enough to tell."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from stress.soak.growth import Growth, beyond_control, growth_of
+from stress.soak.pieces import Trace
+from stress.soak.record import Record
+
+COUNTS_LIMIT_PER_HOUR = 5.0
+"""File descriptors, threads: more in an hour is a leak."""
+
+COUNTS_LIMIT = 50.0
+DRIFT_LIMIT_PER_HOUR = 0.10
+"""Relative rise of the latency's median in an hour that is no drift yet."""
+
+ANSWERS_FOR_P99 = 1000
+
+
+class Status(StrEnum):
+    """How a promise came out."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise: what it is, how it came out, why in words, and its figures for machines."""
+
+    name: str
+    status: Status
+    told: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Memory of one process over time, for whoever draws it; ``growth`` is what it comes to."""
+
+    name: str
+    trace: Trace
+    growth: Growth
+    ours: bool
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All of it. The soak as a whole is as good as its worst check."""
+
+    checks: list[Check]
+    series: list[Series]
+
+    @property
+    def status(self) -> Status:
+        """FAILED where anything is, else UNDECIDED where anything is."""
+        found = {check.status for check in self.checks}
+        return next((status for status in (Status.FAILED, Status.UNDECIDED) if status in found), Status.PASSED)
+
+
+def assess(record: Record) -> Assessment:
+    """Judge a record by the limits that its journal begins with."""
+    limits = record.begun["limits"]
+    series = list(_series(record, limits["leak_mb_per_hour"], limits["growth_mb"]))
+    checks = [
+        *_memory_checks(series),
+        *_count_checks(record),
+        _latency_check(record, limits["target_ms"]),
+        _drift_check(record),
+        _answers_check(record),
+        _invariants_check(record),
+        _steadiness_check(record),
+    ]
+    return Assessment(checks, series)
+
+
+def _series(record: Record, leak: float, growth: float) -> Iterator[Series]:
+    trading, control = record.trace("trading", "trading"), record.trace("control", "control")
+    if len(trading.hours):
+        beyond = beyond_control(trading, control) if len(control.hours) else trading
+        yield Series("trading process beyond NautilusTrader", beyond, growth_of(beyond, leak, growth), ours=True)
+    model = record.trace("trading", "model")
+    if len(model.hours):
+        yield Series("model process", model, growth_of(model, leak, growth), ours=True)
+    watching = record.clock_trace("watching")
+    if len(watching.hours):
+        yield Series("watching process", watching, growth_of(watching, leak, growth), ours=True)
+    if len(control.hours):
+        yield Series("NautilusTrader alone (control)", control, growth_of(control, leak, growth), ours=False)
+
+
+def _memory_checks(series: list[Series]) -> Iterator[Check]:
+    for one in series:
+        if one.ours:
+            yield _growth_check(f"memory of the {one.name}", one.growth, "MB")
+
+
+def _growth_check(name: str, growth: Growth, unit: str) -> Check:
+    slope, bars = growth.per_hour, growth.per_100k_bars
+    told = growth.reason
+    if bars is not None and unit == "MB":
+        told += f"; {bars.estimate:+.2f} ({bars.lower:+.2f} to {bars.upper:+.2f}) MB per 100,000 bars"
+    if growth.smallest_leak_mb_per_hour is not None:
+        told += f"; the smallest leak that this run could have found: {growth.smallest_leak_mb_per_hour:.1f} {unit}/h"
+    return Check(name, Status(growth.verdict.value), told, _growth_figures(growth) | {"slope": _plain(slope)})
+
+
+def _growth_figures(growth: Growth) -> dict[str, Any]:
+    return dataclasses.asdict(growth) | {"verdict": growth.verdict.value}
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _count_checks(record: Record) -> Iterator[Check]:
+    """File descriptors and threads of the two processes that trade."""
+    for value, name in (("files", "file descriptors"), ("threads", "threads")):
+        for role in ("trading", "model"):
+            trace = record.trace("trading", role, value, 1.0)
+            if not len(trace.hours):
+                continue
+            growth = growth_of(trace, COUNTS_LIMIT_PER_HOUR, COUNTS_LIMIT)
+            told = f"{trace.megabytes[0]:.0f} at first, {trace.megabytes[-1]:.0f} at last"
+            status = Status(growth.verdict.value)
+            if np.ptp(trace.megabytes[len(trace.megabytes) // 5 :]) == 0:
+                # A count that never changes has no noise to hide a leak in.
+                status = Status.PASSED
+            yield Check(f"{name} of the {role} process", status, told, _growth_figures(growth))
+
+
+def _latency_check(record: Record, target_ms: float) -> Check:
+    """The 99th percentile of every minute."""
+    judged = [line for line in record.minutes if line["latency"]["p99"] is not None]
+    late = [line for line in judged if line["latency"]["p99"] > target_ms]
+    worst = max((line["latency"]["p99"] for line in judged), default=None)
+    figures = {"minutes": len(record.minutes), "judged": len(judged), "late": len(late), "worst_p99_ms": worst}
+    if late:
+        told = f"p99 over {target_ms:g} ms in {len(late)} of {len(judged)} minutes, the worst {worst:.1f} ms"
+        return Check("latency", Status.FAILED, told, figures)
+    if not judged:
+        overall = [line["latency"]["p99"] for line in record.totals.values() if line["latency"]["p99"] is not None]
+        if not record.minutes and overall:
+            status = Status.PASSED if max(overall) <= target_ms else Status.FAILED
+            return Check(
+                "latency", status, f"p99 of the whole run {max(overall):.2f} ms, target {target_ms:g} ms", figures
+            )
+        told = f"no minute had the {ANSWERS_FOR_P99:,} answers that its p99 takes"
+        return Check("latency", Status.UNDECIDED, told, figures)
+    told = f"p99 within {target_ms:g} ms in each of {len(judged)} minutes, the worst {worst:.2f} ms"
+    return Check("latency", Status.PASSED, told, figures)
+
+
+def _drift_check(record: Record) -> Check:
+    """Whether the median latency of the minutes rises."""
+    medians = [(line["at_s"] / 3600.0, line["latency"]["p50"]) for line in record.minutes if line["latency"]["p50"]]
+    name = "latency drift"
+    if len(medians) < 3:
+        return Check(name, Status.UNDECIDED, f"{len(medians)} minutes are too few to see a drift in")
+    table = np.array(medians)
+    level = float(np.median(table[:, 1]))
+    rows = len(table)
+    zeros = np.zeros(rows, dtype=np.int64)
+    trace = Trace(table[:, 0], np.arange(rows, dtype=np.float64), table[:, 1] / level, zeros, zeros)
+    growth = growth_of(trace, DRIFT_LIMIT_PER_HOUR, float("inf"))
+    slope = growth.per_hour
+    if slope is None:
+        return Check(name, Status.UNDECIDED, f"{rows} minutes are too few to see a drift in")
+    told = (
+        f"median {level:.2f} ms, {100 * slope.estimate:+.1f} % an hour ({100 * slope.lower:+.1f} to "
+        f"{100 * slope.upper:+.1f}); {100 * DRIFT_LIMIT_PER_HOUR:g} % is the limit"
+    )
+    return Check(name, Status(growth.verdict.value), told, {"median_ms": level, "per_hour": _plain(slope)})
+
+
+def _answers_check(record: Record) -> Check:
+    """One signal per accepted bar, and one rejection per other."""
+    bars, answers = (sum(line[name] for line in record.segments) for name in ("bars", "answers"))
+    figures = {"segments": len(record.segments), "bars": bars, "answers": answers}
+    if not record.segments:
+        return Check("signals", Status.UNDECIDED, "no segment was played to its end", figures)
+    faulty = any(line["faults"] for line in record.segments)
+    status = Status.PASSED if answers == bars or faulty else Status.FAILED
+    told = f"{answers:,} answers to {bars:,} bars"
+    if faulty and answers != bars:
+        told += "; faults make bars and take them away, and the invariants count each"
+    return Check("signals", status, told, figures)
+
+
+def _invariants_check(record: Record) -> Check:
+    violating = [line for line in record.segments if line["violations"]]
+    if violating:
+        first = violating[0]
+        told = f"violated in {len(violating)} of {len(record.segments)} segments, first in segment {first['segment']}: "
+        return Check("invariants", Status.FAILED, told + first["violations"][0], {"violating": len(violating)})
+    if not record.segments:
+        return Check("invariants", Status.UNDECIDED, "no segment was played to its end")
+    return Check("invariants", Status.PASSED, f"held at every bar of {len(record.segments)} segments")
+
+
+def _steadiness_check(record: Record) -> Check:
+    """No stall, no death of the trading process; and of the model's none that nobody provoked."""
+    stalls, deaths = record.event_count("stalled"), record.event_count("trading_died")
+    provoked = record.begun["faults"] != "none"
+    restarts = 0 if provoked else record.total("model_restarts")
+    told = f"{stalls} stalls, {deaths} deaths of the trading process, {record.total('model_restarts')} of the model's"
+    if provoked:
+        told += " (provoked)"
+    status = Status.FAILED if stalls or deaths or restarts else Status.PASSED
+    return Check("steadiness", status, told, {"stalls": stalls, "deaths": deaths, "model_restarts": restarts})
