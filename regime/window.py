@@ -60,6 +60,11 @@ class RingBuffer:
         return self._length == self._capacity
 
     @property
+    def newest(self) -> float:
+        """The value that came last."""
+        return float(self._values[self._next + self._capacity - 1])
+
+    @property
     def oldest(self) -> float:
         """The value that has been here longest."""
         return float(self._values[self._next + self._capacity - self._length])

@@ -32,9 +32,12 @@ COVERAGE_BARS = 1_000
 MIN_COVERAGE_BARS = 100
 """Outcomes without which their share says nothing."""
 
-_RATE_OVER_S = 10
-_COUNTED_AT_ONCE = 512
+_RATE_OVER_S, _RATE_FROM_S = 10, 0.25
+_TAKEN_IN_AT_ONCE = 512
 _OPENINGS, _RESTARTS, _RECYCLED, _ORDERS = "openings", "restarts", "recycled", "orders"
+
+_Heard = tuple[Signal | BarRejected, float, float | None]
+"""An answer, the seconds that it took, and by how much its bar moved, see :func:`_moved`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,12 @@ class VitalsCollector:
         self._begun_bars = 0
         # Counts of the parts go on where those of the parts before ended, however these began.
         self._base: Counter[str] = Counter()
-        self._pace = _Pace(stopwatch)
+        # Taken in many at a time: between two bars the processor has forgotten how that goes. Vitals may be asked for
+        # by another thread than the one that trades; whoever asks takes in what there is.
+        self._heard: list[_Heard] = []
+        self._lock = threading.Lock()
+        self._look_at = -math.inf
+        self._pace = _Pace()
         self._bars = self._signals = self._rejections = self._degraded_bars = 0
         self._ts_ns = 0
         self._level = ""
@@ -109,6 +117,7 @@ class VitalsCollector:
         self._waited_s, self._queue_bars = 0.0, 0
         self._coverage = _Coverage()
         self._growth = _Growth()
+        self._booked = 0
 
     def attach(self, insides: Insides) -> None:
         """A run begins: its detector, client and books take the place of those before."""
@@ -117,6 +126,7 @@ class VitalsCollector:
         self._base.subtract(self._counts(insides))
         self._coverage.forget()
         self._growth.begin(insides.ledger.cash)
+        self._booked = 0
 
     def due(self, waited_s: float, queue_bars: int) -> None:
         """Say of the bar to come how long it has been due, and how many others are: where bars come at a rate."""
@@ -124,20 +134,15 @@ class VitalsCollector:
 
     def hear(self, answer: Signal | BarRejected, timing: Timing) -> None:
         """Take in what became of a bar."""
-        insides = self._insides
-        assert insides is not None
-        now = self._pace.tick(self._bars)
-        self._bars += 1
-        self._ts_ns = answer.ts_event
-        if isinstance(answer, Signal):
-            self._take_in(answer)
-            self._pace.answered(self._waited_s + timing.total_ms / 1e3)
-            if isinstance(insides.detector, Detector):
-                self._coverage.take_in(answer, insides.detector)
-        else:
-            self._rejections += 1
-        if insides.books:
-            self._growth.reach(insides.books[-1].equity)
+        now = self._stopwatch()
+        if now >= self._look_at or len(self._heard) >= _TAKEN_IN_AT_ONCE:
+            with self._lock:
+                self._pace.begin(now)
+                self._catch_up(now)
+                self._look_at = min(now + 1.0, self._pace.minute_ends)
+        assert self._insides is not None
+        moved = _moved(self._insides.detector)
+        self._heard.append((answer, self._waited_s + timing.total_ms / 1e3, moved))
         if self._tell is not None and now >= self._tell_at:
             self._tell(self.vitals())
             self._tell_at = self._stopwatch() + self._tell_every_s
@@ -154,10 +159,15 @@ class VitalsCollector:
 
     def vitals(self) -> Vitals:
         """How things are now; a few times a second at most, for percentiles take a millisecond or two."""
+        with self._lock:
+            return self._vitals(self._stopwatch())
+
+    def _vitals(self, now: float) -> Vitals:
+        self._catch_up(now)
         bars_total, seconds_total, target_ms = self._plan
         planned = self._begun_bars if bars_total is None and seconds_total is None else bars_total
         found = dataclasses.replace(
-            self._pace.read(self._kept, self._bars),
+            self._pace.read(self._kept, now, self._bars),
             ts_ns=self._ts_ns,
             seconds_total=seconds_total,
             bars=self._bars,
@@ -165,7 +175,7 @@ class VitalsCollector:
             signals=self._signals,
             rejections=self._rejections,
             levels={level.name: count for level, count in zip(Level, self._levels, strict=True) if count},
-            reasons={str(reason): count for reason, count in dict(self._reasons).items()},
+            reasons={str(reason): count for reason, count in self._reasons.items()},
             level=self._level,
             degraded_bars=self._degraded_bars,
             target_ms=target_ms,
@@ -176,6 +186,27 @@ class VitalsCollector:
             machine=self._machine(),
         )
         return found if self._insides is None else self._with_parts(found, self._insides)
+
+    def _catch_up(self, now: float) -> None:
+        """Take in all that was heard and, at the turn of a minute, close it."""
+        heard = self._heard[:]
+        for answer, seconds, moved in heard:
+            if isinstance(answer, Signal):
+                self._take_in(answer)
+                self._pace.answered(seconds)
+                if moved is not None:
+                    self._coverage.take_in(answer, moved)
+            else:
+                self._rejections += 1
+            self._ts_ns = answer.ts_event
+        del self._heard[: len(heard)]
+        self._bars += len(heard)
+        if self._insides is not None:
+            entries = self._insides.books[self._booked :]
+            for entry in entries:
+                self._growth.reach(entry.equity)
+            self._booked += len(entries)
+        self._pace.look(now, self._bars)
 
     def _take_in(self, signal: Signal) -> None:
         level = signal.level
@@ -229,79 +260,63 @@ class VitalsCollector:
         }
 
 
+def _moved(detector: Detector | RecordedDetector) -> float | None:
+    """The newest bar's log return: NaN where it is nobody's outcome, None where there is no window to look into."""
+    if not isinstance(detector, Detector):
+        return None
+    window = detector.state.window
+    return math.nan if window.restarted_now else window.returns.newest
+
+
 class _Pace:
-    """When the first bar was, how fast they come, and how long answers take: on the whole, and minute by minute.
+    """When the first bar was, how fast they come, and how long answers take: on the whole, and minute by minute."""
 
-    Vitals may be asked for by another thread than the one that trades, so that whoever finds a minute full closes it.
-    """
-
-    def __init__(self, stopwatch: Callable[[], float]) -> None:
-        # Counted many at a time, which is cheaper by half. Appended to by the trading thread alone.
-        self._uncounted: list[float] = []
+    def __init__(self) -> None:
         self._whole, self._minute = Latencies(), Latencies()
         self._last_minute = NO_LATENCY
         self._minutes = 0
-        self._stopwatch = stopwatch
         self._first: float | None = None
-        self._minute_ends = self._second_ends = math.inf
+        self.minute_ends = math.inf
         # Bars by the second: (time, bars before it), the newest last.
         self._seconds: deque[tuple[float, int]] = deque(maxlen=_RATE_OVER_S + 1)
-        self._lock = threading.Lock()
 
-    def tick(self, bars: int) -> float:
-        """Another bar after so many; the time."""
-        now = self._stopwatch()
+    def begin(self, now: float) -> None:
+        """A bar is here; the clock starts at the first."""
         if self._first is None:
-            self._first, self._minute_ends, self._second_ends = now, now + MINUTE_S, now
-        if now >= self._second_ends:
-            self._seconds.append((now, bars))
-            self._second_ends = now + 1.0
-        if now >= self._minute_ends:
-            with self._lock:
-                self._close_minutes(now)
-        return now
+            self._first, self.minute_ends = now, now + MINUTE_S
+            self._seconds.append((now, 0))
 
     def answered(self, seconds: float) -> None:
         """A signal came after so long."""
-        self._uncounted.append(seconds)
-        if len(self._uncounted) >= _COUNTED_AT_ONCE:
-            with self._lock:
-                self._count()
+        self._whole.record(seconds)
+        self._minute.record(seconds)
 
-    def read(self, vitals: Vitals, bars: int) -> Vitals:
-        """The vitals with time, speed and latencies of now, after so many bars."""
-        if self._first is None:
-            return vitals
-        now = self._stopwatch()
-        with self._lock:
-            self._count()
-            self._close_minutes(now)
-            since, before = self._seconds[0]
-            return dataclasses.replace(
-                vitals,
-                elapsed_s=now - self._first,
-                bars_per_s=(bars - before) / (now - since) if now > since else 0.0,
-                latency=LatencyFigures.of(self._whole),
-                latency_minute=self._last_minute,
-                minutes=self._minutes,
-            )
-
-    def _count(self) -> None:
-        for seconds in (found := self._uncounted[:]):
-            self._whole.record(seconds)
-            self._minute.record(seconds)
-        del self._uncounted[: len(found)]
-
-    def _close_minutes(self, now: float) -> None:
-        if now < self._minute_ends:
+    def look(self, now: float, bars: int) -> None:
+        """So many bars by now: see whether a second or a minute has passed."""
+        if self._seconds and now - self._seconds[-1][0] >= 1.0:
+            self._seconds.append((now, bars))
+        if now < self.minute_ends:
             return
-        self._count()
-        passed = 1 + math.floor((now - self._minute_ends) / MINUTE_S)
+        passed = 1 + math.floor((now - self.minute_ends) / MINUTE_S)
         # Where more than one has passed there was no answer in the last of them.
         self._last_minute = LatencyFigures.of(self._minute if passed == 1 else Latencies())
         self._minute = Latencies()
         self._minutes += passed
-        self._minute_ends += passed * MINUTE_S
+        self.minute_ends += passed * MINUTE_S
+
+    def read(self, vitals: Vitals, now: float, bars: int) -> Vitals:
+        """The vitals with time, speed and latencies of now, after so many bars."""
+        if self._first is None:
+            return vitals
+        since, before = self._seconds[0]
+        return dataclasses.replace(
+            vitals,
+            elapsed_s=now - self._first,
+            bars_per_s=(bars - before) / (now - since) if now - since >= _RATE_FROM_S else 0.0,
+            latency=LatencyFigures.of(self._whole),
+            latency_minute=self._last_minute,
+            minutes=self._minutes,
+        )
 
 
 class _Coverage:
@@ -321,13 +336,12 @@ class _Coverage:
         """What the last interval was about will not come."""
         self._interval = None
 
-    def take_in(self, signal: Signal, detector: Detector) -> None:
-        """The bar of this signal is the outcome of the one before, unless a gap lies between."""
-        window, interval = detector.state.window, self._interval
-        if interval is not None and not window.restarted_now:
-            low, high = interval
+    def take_in(self, signal: Signal, moved: float) -> None:
+        """The bar of this signal moved by so much, which is the outcome of the signal before unless it is NaN."""
+        if self._interval is not None and not math.isnan(moved):
+            low, high = self._interval
             # An interval without bounds promises nothing, and counts as missed.
-            held = -math.inf < low <= float(window.returns.view(1)[0]) <= high < math.inf
+            held = -math.inf < low <= moved <= high < math.inf
             if len(self._held) == COVERAGE_BARS:
                 self._inside -= self._held[0]
             self._held.append(held)

@@ -24,6 +24,7 @@ def test_a_ring_buffer_holds_what_a_bounded_deque_holds(capacity: int, values: l
     for value in values:
         ring.append(value)
         reference.append(value)
+        assert ring.newest == value
     assert list(ring.view()) == list(reference)
     assert list(ring.view(last)) == list(reference)[max(0, len(reference) - last) :]
     assert ring.view().flags.c_contiguous

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from collections import Counter
 from collections.abc import Sequence
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -87,10 +89,9 @@ def test_a_run_ends_with_the_vitals_that_its_results_say() -> None:
     assert last.reasons == Counter(str(reason) for signal in run.signals for reason in signal.reasons)
     assert last.ts_ns == run.signals[-1].ts_event
     assert last.orders == len(run.orders) > 0
-    # The books are entered after the observer has heard of the bar, those of the last one included.
     assert last.equity == run.book[-1].equity
     assert last.exposure == run.book[-1].exposure
-    equity = np.array([run.config.cash] + [entry.equity for entry in run.book[:-1]])
+    equity = np.array([run.config.cash] + [entry.equity for entry in run.book])
     assert last.drawdown == pytest.approx(1.0 - equity[-1] / equity.max(), abs=1e-12)
     assert last.latency.answers == 600
     assert last.latency.sum_s == pytest.approx(sum(timing.total_ms for timing in run.timings) / 1e3)
@@ -226,6 +227,35 @@ def test_latencies_are_told_by_the_full_minute_and_on_the_whole() -> None:
     stage.hand.now += 300.0
     assert (stage.collector.vitals().minutes, stage.collector.vitals().latency_minute.answers) == (6, 0)
     assert stage.collector.vitals().latency.answers == 200
+
+
+def test_asking_before_the_first_bar_does_not_start_the_clock() -> None:
+    stage = Stage()
+    assert stage.collector.vitals() == Vitals(bars_total=400, equity=100.0, gc_collections=ANY)
+    stage.hand.now += 500.0
+    stage.go(bars(11), every_s=1.0)
+    assert stage.collector.vitals().elapsed_s == 11.0
+    assert stage.collector.vitals().minutes == 0
+
+
+def test_another_thread_may_ask_while_bars_come_and_sees_counts_that_agree() -> None:
+    stage = Stage()
+    given = bars(400)
+    over, wrong = threading.Event(), []
+
+    def ask() -> None:
+        while not over.is_set():
+            found = stage.collector.vitals()
+            if not found.bars == found.signals == sum(found.levels.values()) == found.latency.answers:
+                wrong.append(found)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    stage.go(given)
+    over.set()
+    asking.join()
+    assert wrong == []
+    assert stage.collector.vitals().latency.answers == 400
 
 
 def test_time_that_a_bar_has_waited_belongs_to_its_latency() -> None:
