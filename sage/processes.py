@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,35 @@ class Machine:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             told = subprocess.run(query, capture_output=True, text=True, timeout=_GPU_PATIENCE_S, check=True).stdout
             self._gpu = gpu_memory(told)
+
+
+class Sampler:
+    """Takes samples in a thread of its own while its context lasts, so that whoever trades need not wait for one.
+
+    ``newest`` is the last one, None before the first; a machine that cannot be looked at any more gives no newer one.
+    """
+
+    def __init__(self, machine: Machine, every_s: float = 2.0) -> None:
+        self.newest: MachineSample | None = None
+        self._machine = machine
+        self._every_s = every_s
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sage-sampler", daemon=True)
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with contextlib.suppress(OSError, psutil.Error):
+                self.newest = self._machine.sample()
+            if self._over.wait(self._every_s):
+                return
 
 
 def gpu_memory(told: str) -> tuple[int, int] | None:

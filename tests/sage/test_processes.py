@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sage.processes import Machine, gpu_memory, memory_of_container
+from sage.processes import Machine, MachineSample, Sampler, gpu_memory, memory_of_container
 
 MIB = 1 << 20
 HOARDER = "import sys\nheld = bytearray(b'1') * (64 << 20)\nprint('held', flush=True)\nsys.stdin.read()\n"
@@ -94,3 +96,32 @@ def test_without_a_limit_the_machines_memory_is_it(tmp_path: Path, limit: str) -
 def test_of_several_gpus_the_fullest_counts() -> None:
     assert gpu_memory("100, 1000\n900, 1000\n") == (900 * MIB, 1000 * MIB)
     assert gpu_memory("N/A, N/A\n") is None
+
+
+def test_a_sampler_looks_again_and_again_and_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with Sampler(Machine(dict), every_s=0.01) as sampler:
+        seen = set()
+        until = time.monotonic() + 30.0
+        while len(seen) < 3 and time.monotonic() < until:
+            seen.add(sampler.newest.at_s if sampler.newest is not None else None)
+            time.sleep(0.01)
+    assert len(seen) >= 3
+    assert threading.active_count() == before
+
+
+def test_a_sampler_outlives_a_machine_that_cannot_be_looked_at() -> None:
+    class Blind(Machine):
+        looks = 0
+
+        def sample(self) -> MachineSample:
+            Blind.looks += 1
+            if Blind.looks < 3:
+                raise PermissionError("not now")
+            return super().sample()
+
+    with Sampler(Blind(dict), every_s=0.01) as sampler:
+        until = time.monotonic() + 30.0
+        while sampler.newest is None and time.monotonic() < until:
+            time.sleep(0.01)
+    assert sampler.newest is not None
