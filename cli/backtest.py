@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,9 @@ from cli.options import choice
 from cli.version import show_version
 
 if TYPE_CHECKING:
+    from sage.collector import Observer
     from sage.config import BacktestConfig
+    from sage.progress import Progress
 
 
 def backtest(
@@ -92,6 +95,7 @@ def backtest(
     lookahead_cuts: Annotated[
         int | None, typer.Option(help="Places at which that check alters the future. Default: 8.")
     ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Show on stderr how the run is doing while it goes on.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     version: Annotated[  # noqa: ARG001 (its callback has answered)
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
@@ -157,6 +161,8 @@ def backtest(
             raise OptionError(
                 "--store-dir has no use here: with --no-store, --online or --deadline-ms no store is read"
             )
+        if live and walk:
+            raise OptionError("--live shows one backtest; --walk-forward makes many")
         cuts = lookahead.CUTS if lookahead_cuts is None else lookahead_cuts
         if check_lookahead and walk:
             raise OptionError("--check-lookahead and --walk-forward are two questions: ask one at a time")
@@ -169,8 +175,8 @@ def backtest(
             walk_forward.run(settings, directory, as_json=as_json)
             return
         # What a user's code prints is a message; stdout is for the result.
-        with contextlib.redirect_stdout(sys.stderr), render.LiveProgress() as progress:
-            run = run_backtest(settings, progress)
+        with contextlib.redirect_stdout(sys.stderr), _progress(settings, live=live) as (progress, observer):
+            run = run_backtest(settings, progress, observer=observer)
             progress.stage("writing the report", 1)
             figures = rundir.write(run, directory)
             found = None
@@ -193,6 +199,22 @@ def backtest(
         if found is not None and found["verdict"] != lookahead.Verdict.CLEAN:
             undecided = found["verdict"] == lookahead.Verdict.UNDECIDED
             raise typer.Exit(int(ExitCode.UNDECIDED if undecided else ExitCode.CHECK_FAILED))
+
+
+@contextlib.contextmanager
+def _progress(settings: BacktestConfig, *, live: bool) -> Iterator[tuple[Progress, Observer | None]]:
+    """What shows how far the run is and, live, what looks on for it."""
+    if not live:
+        from cli.render import LiveProgress
+
+        with LiveProgress() as bar:
+            yield bar, None
+        return
+    from cli.dashboard import live_backtest
+
+    title = f"SAGE backtest, {settings.data.instrument or settings.data.source}"
+    with live_backtest(title, settings.regime.deadline_ms) as found:
+        yield found
 
 
 def _data_options(

@@ -41,6 +41,7 @@ def test_windows_are_printed_and_kept(tmp_path: Path, short: Path) -> None:
         (["--folds", "3"], 2, "--folds goes with --walk-forward"),
         (["--rolling"], 2, "--rolling goes with --walk-forward"),
         (["--walk-forward", "--folds", "0"], 2, "folds"),
+        (["--walk-forward", "--live"], 2, "--live shows one backtest"),
         (["--walk-forward", "--train-bars", "320"], 3, "too few"),
     ],
 )
