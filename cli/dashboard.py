@@ -20,6 +20,7 @@ from sage.vitals import Vitals
 
 FRAMES_PER_S = 2.0
 _CHANGES_KEPT = 30
+_LINES_BELOW = 2
 
 
 class Dashboard:
@@ -96,7 +97,8 @@ class Dashboard:
         if vitals.bars != before.bars:
             self._bar_at_s = self._stopwatch()
             picture.equity.add(vitals.equity)
-            picture.speed.add(vitals.bars_per_s)
+            if vitals.bars_per_s:
+                picture.speed.add(vitals.bars_per_s)
         if vitals.minutes != self._minutes and vitals.latency_minute.p99 is not None:
             self._minutes = vitals.minutes
             picture.p99.add(vitals.latency_minute.p99)
@@ -121,7 +123,7 @@ class Dashboard:
         size = console.size
         ascii_only = console.options.ascii_only
         # A full last line would make the terminal scroll, and a full last column some of them wrap.
-        return Group(*frame(picture, size.width - 1, size.height - 1, ascii_only=ascii_only))
+        return Group(*frame(picture, size.width - 1, size.height - _LINES_BELOW, ascii_only=ascii_only))
 
     def _look_at_the_time(self) -> None:
         now = self._stopwatch()

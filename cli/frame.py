@@ -15,8 +15,8 @@ from regime.alerts import Alert, Severity
 from sage.processes import ProcessSample
 from sage.vitals import LatencyFigures, Vitals
 
-ROWS_MIN, ROWS_MAX = 23, 38
-"""Lines of the plain picture and of one with everything; a terminal of 24 shows the plain one and the line below."""
+ROWS_MIN, ROWS_MAX = 22, 38
+"""Lines of the plain picture and of one with everything; a terminal of 24 has two left for what is said at the end."""
 
 _STALLED_S = 3.0
 _UNCOVERED = 0.03
@@ -153,7 +153,9 @@ def _bar(picture: Picture, pen: Pen) -> Text:
     vitals, stage = picture.vitals, picture.stage
     share = stage.done / stage.total if stage.total else 0.0
     rest = f"{stage.done:,.0f} of {stage.total:,.0f}" if stage.total > 1 else ""
+    name = stage.name
     if under_way(vitals):
+        name = "trading"
         left = seconds_left(vitals)
         rest = f"{clock(left)} left" if left is not None else ""
         if vitals.seconds_total is not None:
@@ -161,8 +163,8 @@ def _bar(picture: Picture, pen: Pen) -> Text:
         elif vitals.bars_total is not None:
             share = vitals.bars / vitals.bars_total
     tail = f" {100 * min(1.0, share):3.0f} %  {rest:<18}"
-    name = f"{stage.name:<26} "
-    return Text.assemble(name, pen.bar(share, max(4, pen.width - len(name) - len(tail))), tail)
+    head = f"{name:<26} "
+    return Text.assemble(head, pen.bar(share, max(4, pen.width - len(head) - len(tail))), tail)
 
 
 def _bars(picture: Picture) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -17,23 +18,26 @@ _SMALLEST_SPAN = 0.05
 
 
 class Curve:
-    """A figure over the whole run, in as many points as fit a line: when they are too many, every two become one."""
+    """A figure over the whole run in few points: when they are too many, every two become one, the higher of them."""
 
     def __init__(self, capacity: int = 256) -> None:
         self.points: list[float] = []
         self._capacity = capacity
-        self._stride, self._left = 1, 1
+        self._stride = 1
+        self._since, self._highest = 0, -math.inf
 
     def add(self, value: float) -> None:
-        """The newest value."""
-        self._left -= 1
-        if self._left:
+        """The newest value; one that is no number is left out."""
+        if not math.isfinite(value):
             return
-        self.points.append(value)
+        self._since, self._highest = self._since + 1, max(self._highest, value)
+        if self._since < self._stride:
+            return
+        self.points.append(self._highest)
+        self._since, self._highest = 0, -math.inf
         if len(self.points) == self._capacity:
-            self.points = self.points[1::2]
+            self.points = [max(self.points[first : first + 2]) for first in range(0, self._capacity, 2)]
             self._stride *= 2
-        self._left = self._stride
 
 
 class Pen:

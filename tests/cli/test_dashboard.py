@@ -53,6 +53,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was_and_the_last_figures_on_it(tmp_pat
     assert not left.cursor_hidden
     text = "\n".join(left.lines).rstrip()
     assert text.splitlines()[-1].startswith("sage: interrupted")
+    assert text.startswith("SAGE backtest, synthetic"), "nothing has scrolled away"
     assert re.search(r"bars +\d+,\d{3} of 200,000", text)
     assert re.search(r"in all( +\d+\.\d\d){3}", text)
     assert text.count("levels %") == 1

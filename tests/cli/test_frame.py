@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -62,11 +63,11 @@ def test_no_line_is_wider_and_no_picture_higher_than_the_terminal(
     assert all(line.plain.isprintable() for line in lines)
 
 
-def text_of(shown: Picture, width: int = 79, height: int = 23, *, ascii_only: bool = False) -> str:
+def text_of(shown: Picture, width: int = 79, height: int = 22, *, ascii_only: bool = False) -> str:
     return "\n".join(line.plain for line in frame(shown, width, height, ascii_only=ascii_only))
 
 
-@pytest.mark.parametrize(("width", "height"), [(79, 23), (139, 39)])
+@pytest.mark.parametrize(("width", "height"), [(79, 22), (139, 38)])
 def test_everything_that_is_known_is_to_be_seen(width: int, height: int) -> None:
     text = text_of(picture(busy(), 50), width, height)
     told = [
@@ -82,10 +83,20 @@ def test_everything_that_is_known_is_to_be_seen(width: int, height: int) -> None
 
 
 def test_a_large_terminal_shows_each_process_and_the_course_of_the_run() -> None:
-    text = text_of(picture(busy(), 50), 139, 39)
+    text = text_of(picture(busy(), 50), 139, 38)
     for label in ("processes", "bars/s", "p99 ms"):
         assert label in text
         assert label not in text_of(picture(busy(), 50)).replace("latency   ms", "")
+
+
+def test_while_bars_come_the_run_is_trading_whatever_came_before_them() -> None:
+    shown = picture(busy())
+    shown.stage = Stage("starting the model process", 0.0, 1.0)
+    assert text_of(shown).splitlines()[1].startswith("trading")
+    shown.vitals = dataclasses.replace(busy(), bars=240_000, elapsed_s=3_600.0)
+    shown.stage = Stage("writing the report", 0.0, 1.0)
+    assert text_of(shown).splitlines()[1].startswith("writing the report")
+    assert "left" not in text_of(shown)
 
 
 def test_before_the_first_bar_the_stage_is_shown_and_no_figure_made_up() -> None:
@@ -101,7 +112,7 @@ def test_late_signals_and_alerts_that_matter_are_red() -> None:
     late = dataclasses.replace(busy(), target_ms=10.0)
     console = Console(width=100, force_terminal=True, color_system="standard")
     with console.capture() as drawn:
-        for line in frame(picture(late), 99, 23):
+        for line in frame(picture(late), 99, 22):
             console.print(line)
     red = [line for line in drawn.get().splitlines() if "\x1b[1;31m" in line]
     for word in ("minute", "in all", "half-open", "baseline", "HIGH"):
@@ -110,7 +121,7 @@ def test_late_signals_and_alerts_that_matter_are_red() -> None:
 
 
 def test_where_no_block_characters_can_be_shown_there_are_none() -> None:
-    text_of(picture(busy(), 300), 139, 39, ascii_only=True).encode("ascii")
+    text_of(picture(busy(), 300), 139, 38, ascii_only=True).encode("ascii")
 
 
 def test_a_run_in_which_nothing_comes_says_for_how_long() -> None:
@@ -163,6 +174,10 @@ def test_a_curve_keeps_its_memory_small_and_its_course(values: list[float], capa
     assert all(point in where for point in curve.points), "out of order, or never there"
     if len(values) < capacity:
         assert curve.points == values
+    # Whatever comes later, a peak is not forgotten.
+    for value in [2e12, *values, 0.0]:
+        curve.add(value)
+    assert max(curve.points) == 2e12
 
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=500), st.integers(1, 80))
@@ -170,6 +185,14 @@ def test_a_peak_is_not_lost_where_a_curve_is_narrow(points: list[float], width: 
     drawn = resampled(points, width)
     assert len(drawn) <= width
     assert max(drawn) == max(points)
+
+
+def test_what_is_no_number_spoils_no_curve() -> None:
+    shown = picture(dataclasses.replace(busy(), equity=math.nan, exposure=math.inf), 5)
+    for value in (math.nan, math.inf, -math.inf):
+        shown.equity.add(value)
+    assert len(shown.equity.points) == 5
+    assert "nan" in text_of(shown, 139, 38)
 
 
 def test_a_curve_that_hardly_moves_is_drawn_flat() -> None:
