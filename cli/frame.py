@@ -195,7 +195,7 @@ def _counted(counts: Mapping[str, int]) -> Text:
 
 
 def _level_now(vitals: Vitals, pen: Pen) -> Text:
-    text = Text(vitals.level or pen.dash, "green" if vitals.level == "FULL" else "yellow")
+    text = Text.assemble((vitals.level or pen.dash, "green" if vitals.level == "FULL" else "yellow"))
     if vitals.degraded_bars:
         text.append(f" for a fault, {vitals.degraded_bars:,} bars in a row", "yellow")
     return text.append(f"   bar of {_time(vitals.ts_ns)}" if vitals.ts_ns else "", "dim")
@@ -254,7 +254,7 @@ def _memory(picture: Picture, pen: Pen) -> list[Text]:
 
 def _coverage(vitals: Vitals, pen: Pen) -> Text:
     off = vitals.coverage is not None and abs(vitals.coverage - vitals.nominal_coverage) > _UNCOVERED
-    text = Text(_percent(vitals.coverage, pen.dash), "yellow" if off else "")
+    text = Text.assemble((_percent(vitals.coverage, pen.dash), "yellow" if off else ""))
     return text.append(f" of late, nominal {_percent(vitals.nominal_coverage, pen.dash)}", "dim")
 
 
