@@ -102,7 +102,7 @@ class Planter:
         match plant.kind:
             case PlantKind.OBJECTS:
                 while size > 0:
-                    self._objects.append({"bar": len(self._objects), "text": "x" * 200})
+                    self._objects.append({"bar": len(self._objects), "text": f"{len(self._objects):200d}"})
                     size -= _OBJECT_BYTES
             case PlantKind.NATIVE if size > 0:
                 place = self._libc.malloc(ctypes.c_size_t(size))

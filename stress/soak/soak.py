@@ -167,7 +167,7 @@ class Soak:
         )
         self._waiting.append((played.segment, played.orders))
         self._feed_control()
-        if self._must_recycle():
+        if not self._is_over() and self._must_recycle():
             self._recycle()
 
     def _until_played(self, trading: Worker) -> Played:

@@ -7,7 +7,7 @@ import gc
 import os
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 
@@ -16,6 +16,7 @@ from regime.detector import Detector, DetectorState
 from regime.model.checkpoint import Checkpoint
 from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
+from regime.signal import Level, Signal
 from regime.window import BarInput
 from sage.assembly import ensemble_of
 from sage.backtest import for_market
@@ -42,7 +43,10 @@ from stress.soak.messages import OrderSent, Played, Ready, Sampled
 from stress.soak.plants import Plant, Planter
 from stress.soak.schedules import segment_schedule
 from stress.stage import Fault
-from stress.witness import ScheduledRig
+from stress.witness import ScheduledRig, Seen
+
+RECOVERY_S = 120.0
+"""Level 0 must be back in this time, and what bars take to fill a window at the given rate."""
 
 Tell = Callable[[Sampled | Vitals], None]
 
@@ -84,6 +88,7 @@ class TradingSide:
         self.control = Control()
         self._faults = usable_faults()
         self._bars = 0
+        self._sound_at = time.monotonic()
         first = market.segment(0)
         backtest = config.backtest
         self._backtest = dataclasses.replace(backtest, regime=for_market(backtest.regime, first))
@@ -207,11 +212,22 @@ class TradingSide:
             given_bars=len(rig.given),
             faults=self._faults,
             faults_end=rig.schedule.end,
-            # On the wall clock nobody knows by which bar a process is back; by the end of the segment it must be.
-            back_by=bars if rig.schedule.planted else bars + 1,
+            # By which bar a process is back depends on how fast bars come; how long it takes does not, see below.
+            back_by=bars + 1,
             simulated_time=False,
         )
-        return tuple(map(str, violations(evidence, self._memory)))
+        return (*map(str, violations(evidence, self._memory)), *self._level_0_returns(rig.seen))
+
+    def _level_0_returns(self, seen: Sequence[Seen]) -> Iterator[str]:
+        """Invariant 6 by the clock: level 0 is away no longer than it takes to start a process and fill a window."""
+        now = time.monotonic()
+        for one in seen:
+            signal = one.answer
+            if isinstance(signal, Signal) and (signal.level is Level.FULL or signal.is_warm_up or one.unhealthy):
+                self._sound_at = now
+        bars_s = self._backtest.regime.context_bars / self._config.rate if self._config.rate else 0.0
+        if now - self._sound_at > RECOVERY_S + bars_s:
+            yield f"invariant 6: level 0 has not come back for {now - self._sound_at:.0f} s"
 
 
 class SegmentRig(ScheduledRig):

@@ -1,0 +1,213 @@
+"""The soak itself: real workers, a real model process, real engines, for some segments."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from data.errors import DataError, OptionError
+from sage.config import BacktestConfig, ModelConfig, OwnConfig
+from sage.vitals import Vitals
+from stress.soak.config import FaultLoad, SoakConfig, check, soak_backtest
+from stress.soak.journal import JOURNAL
+from stress.soak.launch import Outcome, run_soak
+from stress.soak.report import HTML_FILE, JSON_FILE
+from stress.soak.verdict import Status
+
+SEGMENT_BARS = 500
+SMALL = SoakConfig(bars=3 * SEGMENT_BARS, segment_bars=SEGMENT_BARS, faults=FaultLoad.HEAVY, seed=3)
+
+
+class Onlooker:
+    """Keeps the vitals, and does something at a count of bars."""
+
+    def __init__(self, at_bars: int = 0, then: Callable[[], None] | None = None) -> None:
+        self.vitals: list[Vitals] = []
+        self.stages: list[str] = []
+        self._at_bars, self._then = at_bars, then
+
+    def stage(self, name: str, total: int) -> None:
+        self.stages.append(name)
+
+    def update(self, vitals: Vitals) -> None:
+        self.vitals.append(vitals)
+        if self._then is not None and vitals.bars >= self._at_bars:
+            then, self._then = self._then, None
+            then()
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Onlooker]:
+    looking = Onlooker()
+    return run_soak(SMALL, tmp_path_factory.mktemp("soak") / "run", looking), looking
+
+
+def checks(outcome: Outcome) -> dict[str, Status]:
+    return {one.name: one.status for one in outcome.assessment.checks}
+
+
+def children() -> list[psutil.Process]:
+    """Workers and their model processes."""
+    return [one for one in psutil.Process().children(recursive=True) if "resource_tracker" not in str(one.cmdline())]
+
+
+def test_every_bar_is_answered_and_every_invariant_holds_under_heavy_faults(
+    outcome: tuple[Outcome, Onlooker],
+) -> None:
+    found, _ = outcome
+    assert [line["violations"] for line in found.record.segments] == [[], [], []]
+    assert all(line["faults"] for line in found.record.segments)
+    assert checks(found)["invariants"] is checks(found)["signals"] is checks(found)["steadiness"] is Status.PASSED
+    assert not found.problems and not found.interrupted
+
+
+def test_a_run_too_short_to_tell_is_undecided(outcome: tuple[Outcome, Onlooker]) -> None:
+    found, _ = outcome
+    assert checks(found)["memory of the trading process beyond NautilusTrader"] is Status.UNDECIDED
+    assert found.assessment.status is Status.UNDECIDED
+
+
+def test_memory_is_sampled_at_the_same_bars_of_each_segment_on_both_sides(outcome: tuple[Outcome, Onlooker]) -> None:
+    samples = outcome[0].record.samples
+    for side, roles in (("trading", {"trading", "model"}), ("control", {"control"})):
+        places = [(line["segment"], line["phase"]) for line in samples[side]]
+        assert places == [(segment, phase) for segment in range(3) for phase in (125, 250, 375, 500)]
+        assert all({one["role"] for one in line["processes"]} >= roles for line in samples[side])
+    bars = [line["bars"] for line in samples["trading"]]
+    assert bars == [line["bars"] for line in samples["control"]] == [125 * (1 + number) for number in range(12)]
+
+
+def test_who_looks_on_hears_of_bars_levels_and_processes(outcome: tuple[Outcome, Onlooker]) -> None:
+    looking = outcome[1]
+    last = looking.vitals[-1]
+    assert looking.stages == ["starting the model process"]
+    assert last.bars >= 1_500 and last.bars_total == 1_500 and last.levels["FULL"] > 500
+    assert last.machine is not None
+    assert {"watching", "trading", "model", "control"} <= {one.role for one in last.machine.processes}
+
+
+def test_the_report_is_there_for_machines_and_for_people(outcome: tuple[Outcome, Onlooker]) -> None:
+    directory = outcome[0].directory
+    document = json.loads((directory / JSON_FILE).read_text())
+    assert document["status"] == "undecided" and document["bars"] == 1_500
+    assert {one["status"] for one in document["checks"]} <= {"passed", "undecided"}
+    assert "SAGE soak" in (directory / HTML_FILE).read_text()
+
+
+def test_it_goes_on_where_it_ended_and_only_with_the_same_configuration(
+    outcome: tuple[Outcome, Onlooker],
+) -> None:
+    directory = outcome[0].directory
+    other = dataclasses.replace(SMALL, seed=4)
+    with pytest.raises(OptionError, match="another configuration: seed was 3, and is 4"):
+        run_soak(other, directory, Onlooker(), resume=True)
+    longer = run_soak(dataclasses.replace(SMALL, bars=4 * SEGMENT_BARS), directory, Onlooker(), resume=True)
+    assert [line["segment"] for line in longer.record.segments] == [0, 1, 2, 3]
+    assert longer.record.event_count("resumed") == 1
+    assert longer.record.seconds > outcome[0].record.seconds
+    assert longer.record.segments[-1]["generation"] == 1
+
+
+def test_a_place_that_is_taken_or_empty_is_refused(tmp_path: Path, outcome: tuple[Outcome, Onlooker]) -> None:
+    with pytest.raises(OptionError, match="--resume"):
+        run_soak(SMALL, outcome[0].directory, Onlooker())
+    with pytest.raises(DataError, match="No such file"):
+        run_soak(SMALL, tmp_path / "nothing", Onlooker(), resume=True)
+
+
+def test_being_told_to_stop_leaves_a_report_and_no_process(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    before = {one.pid for one in children()}
+    looking = Onlooker(SEGMENT_BARS + 50, interrupt)
+    found = run_soak(dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=10**6), tmp_path / "run", looking)
+    assert found.interrupted and len(found.record.segments) >= 1
+    assert (tmp_path / "run" / HTML_FILE).exists() and found.record.event_count("interrupted") == 1
+    assert {one.pid for one in children()} == before
+
+
+def test_a_trading_process_that_is_killed_is_replaced_and_the_soak_fails(tmp_path: Path) -> None:
+    def kill() -> None:
+        (trading,) = [one for one in psutil.Process().children() if _has_a_model(one)]
+        os.kill(trading.pid, signal.SIGKILL)
+
+    looking = Onlooker(SEGMENT_BARS + 50, kill)
+    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=2 * SEGMENT_BARS)
+    found = run_soak(config, tmp_path / "run", looking)
+    assert [line["segment"] for line in found.record.segments] == [0, 1]
+    assert found.record.event_count("trading_died") == 1
+    assert checks(found)["steadiness"] is Status.FAILED
+
+
+def _has_a_model(process: psutil.Process) -> bool:
+    return any("stress.faulty_server" in " ".join(child.cmdline()) for child in process.children())
+
+
+def test_a_recycled_trading_process_goes_on_with_what_the_detector_knows(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, recycle_mb=50.0, bars=2 * SEGMENT_BARS)
+    found = run_soak(config, tmp_path / "run", Onlooker())
+    assert [line["generation"] for line in found.record.segments] == [0, 1]
+    assert found.record.event_count("recycled") == 1
+    # Warm-up is over once and for all: one level that needs scores, and one that needs bars.
+    assert found.record.counts("reasons")["WARM_UP"] < 400
+    assert not any(line["violations"] for line in found.record.segments)
+    assert checks(found)["steadiness"] is Status.PASSED
+
+
+def test_a_directory_that_becomes_unwritable_costs_the_report_and_not_the_run(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+
+    def take_away() -> None:
+        for path in place.iterdir():
+            path.unlink()
+        place.rmdir()
+        place.write_text("in its way")
+
+    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=SEGMENT_BARS)
+    found = run_soak(config, place, Onlooker(SEGMENT_BARS // 2, take_away))
+    assert len(found.record.segments) == 1
+    assert len(found.problems) == 2 and JOURNAL in found.problems[0] and "report was not written" in found.problems[1]
+
+
+def test_a_strategy_of_the_users_own_is_soaked_without_a_witness(tmp_path: Path) -> None:
+    own = BacktestConfig(own=OwnConfig(strategy="tests.sage.own:Flips"))
+    config = SoakConfig(bars=400, segment_bars=200, backtest=soak_backtest(own))
+    found = run_soak(config, tmp_path / "run", Onlooker())
+    assert [line["answers"] for line in found.record.segments] == [200, 200]
+    assert checks(found)["signals"] is Status.PASSED
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_is_written_down(tmp_path: Path) -> None:
+    from regime.errors import ModelUnavailable
+
+    base = BacktestConfig(model=ModelConfig(name="no-such-model"))
+    with pytest.raises(ModelUnavailable, match="no-such-model"):
+        run_soak(dataclasses.replace(SMALL, backtest=soak_backtest(base)), tmp_path / "run", Onlooker())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"bars": None}, "say how long"),
+        ({"hours": 1.0}, "exclude each other"),
+        ({"bars": 0}, "--bars 0"),
+        ({"bars": None, "hours": -1.0}, "--hours -1"),
+        ({"rate": -1.0}, "--rate"),
+        ({"rate": float("nan")}, "finite"),
+        ({"segment_bars": 100}, "too short to mend in"),
+        ({"leak_limit_mb_per_hour": 0.0}, "leak-limit"),
+        ({"recycle_mb": 1.0}, "--recycle-mb"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        check(dataclasses.replace(SMALL, **values))

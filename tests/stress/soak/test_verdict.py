@@ -1,0 +1,139 @@
+"""What a record proves, on journals that were made up: leaks are found, and in the right process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stress.soak.record import Record
+from stress.soak.verdict import Status, assess
+
+HOURS = 3.0
+SEGMENT_S = 30.0
+SEGMENT_BARS = 1_000
+PHASES = (250, 500, 750, 1000)
+LIMITS = {"leak_mb_per_hour": 5.0, "growth_mb": 500.0, "target_ms": 50.0}
+
+
+def process(role: str, pid: int, megabytes: float, files: int = 15) -> dict[str, Any]:
+    size = int(1e6 * megabytes)
+    return {"role": role, "pid": pid, "rss": size, "pss": size, "shm": 0, "files": files, "threads": 6, "cpu": 1.0}
+
+
+def journal(
+    leak: dict[str, float] | None = None, recycle_every: int = 0, files_per_hour: float = 0.0, **changes: Any
+) -> Iterator[dict[str, Any]]:
+    """Lines of a soak of three hours; ``leak`` is in MB per hour, by role. NT itself grows by 40 MB an hour."""
+    rng = np.random.default_rng(4)
+    leak = {"nautilus": 40.0} | (leak or {})
+    yield {"kind": "soak", "at_s": 0.0, "limits": LIMITS, "faults": "none"} | changes
+    began = 0.0
+    generation = 0
+    for segment in range(int(HOURS * 3600 / SEGMENT_S)):
+        if recycle_every and segment and segment % recycle_every == 0:
+            began, generation = segment * SEGMENT_S, generation + 1
+        for number, phase in enumerate(PHASES):
+            at_s = (segment + phase / SEGMENT_BARS) * SEGMENT_S
+            hours, saw = (at_s - began) / 3600.0, 3.0 * number
+            bars = int((at_s - began) / SEGMENT_S * SEGMENT_BARS)
+            trading = 380 + saw + hours * (leak["nautilus"] + leak.get("trading", 0.0)) + rng.normal(0, 0.3)
+            model = 47 + hours * leak.get("model", 0.0) + rng.normal(0, 0.05)
+            common = {"kind": "sample", "generation": generation, "segment": segment, "phase": phase, "bars": bars}
+            files = 15 + int(files_per_hour * hours)
+            mine = [process("trading", 100 + generation, trading, files), process("model", 200 + generation, model)]
+            yield {**common, "at_s": at_s, "side": "trading", "processes": mine}
+            control = 360 + hours * leak["nautilus"] + rng.normal(0, 0.3)
+            theirs = [process("control", 300 + generation, control)]
+            yield {**common, "at_s": at_s + 1.0, "side": "control", "processes": theirs}
+        watching = [process("watching", 1, 150 + at_s / 3600.0 * leak.get("watching", 0.0) + rng.normal(0, 0.2))]
+        yield {"kind": "machine", "at_s": at_s, "processes": watching, "used": 1, "limit": 2}
+        yield {
+            "kind": "segment", "at_s": at_s, "segment": segment, "generation": generation, "bars": SEGMENT_BARS,
+            "answers": SEGMENT_BARS, "orders": 3, "violations": [], "faults": "", "seconds": SEGMENT_S,
+        }  # fmt: skip
+    yield from minutes(rng)
+
+
+def minutes(rng: np.random.Generator, drift: float = 0.0, late: int = -1) -> Iterator[dict[str, Any]]:
+    for number in range(int(HOURS * 60)):
+        p50 = 3.0 * (1 + drift * number / 60) + rng.normal(0, 0.02)
+        latency = {"answers": 2_000, "p50": p50, "p99": 70.0 if number == late else 8.0, "buckets": []}
+        yield {"kind": "minute", "at_s": 60.0 * (number + 1), "latency": latency}
+
+
+def statuses(lines: Iterator[dict[str, Any]]) -> dict[str, Status]:
+    return {check.name: check.status for check in assess(Record.of(lines)).checks}
+
+
+def test_a_clean_soak_passes_whatever_nautilus_itself_takes() -> None:
+    found = statuses(journal())
+    assert set(found.values()) == {Status.PASSED}, found
+    assert assess(Record.of(journal())).status is Status.PASSED
+
+
+def test_nautilus_share_is_told_apart() -> None:
+    series = {one.name: one for one in assess(Record.of(journal())).series}
+    control = series["NautilusTrader alone (control)"]
+    assert not control.ours and control.growth.per_hour is not None
+    assert control.growth.per_hour.estimate == pytest.approx(40.0, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [
+        ("trading", "memory of the trading process beyond NautilusTrader"),
+        ("model", "memory of the model process"),
+        ("watching", "memory of the watching process"),
+    ],
+)
+def test_a_leak_is_found_in_the_process_that_has_it_and_in_no_other(role: str, name: str) -> None:
+    found = statuses(journal({role: 20.0}))
+    assert {check for check, status in found.items() if status is Status.FAILED} == {name}
+
+
+def test_a_recycled_worker_neither_hides_a_leak_nor_fakes_one() -> None:
+    name = "memory of the trading process beyond NautilusTrader"
+    assert statuses(journal(recycle_every=120))[name] is not Status.FAILED
+    assert statuses(journal({"trading": 40.0}, recycle_every=120))[name] is Status.FAILED
+
+
+def test_file_descriptors_that_pile_up_fail_and_a_few_more_do_not() -> None:
+    name = "file descriptors of the trading process"
+    assert statuses(journal(files_per_hour=10.0))[name] is Status.FAILED
+    assert statuses(journal(files_per_hour=1.0))[name] is Status.PASSED
+
+
+def test_one_late_minute_fails() -> None:
+    rng = np.random.default_rng(1)
+    lines = [line for line in journal() if line["kind"] != "minute"]
+    assert statuses(iter([*lines, *minutes(rng, late=77)]))["latency"] is Status.FAILED
+
+
+def test_latency_that_creeps_up_fails() -> None:
+    rng = np.random.default_rng(1)
+    lines = [line for line in journal() if line["kind"] != "minute"]
+    assert statuses(iter([*lines, *minutes(rng, drift=0.3)]))["latency drift"] is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    ("line", "check"),
+    [
+        ({"kind": "segment", "violations": ["invariant 5"], "answers": 1_000, "faults": ""}, "invariants"),
+        ({"kind": "segment", "violations": [], "answers": 999, "faults": ""}, "signals"),
+        ({"kind": "event", "event": "stalled", "detail": ""}, "steadiness"),
+        ({"kind": "event", "event": "trading_died", "detail": ""}, "steadiness"),
+    ],
+)
+def test_what_must_not_happen_fails(line: dict[str, Any], check: str) -> None:
+    added = {"at_s": 9_000.0, "segment": 400, "bars": 1_000, "generation": 0, "orders": 0, "seconds": 30.0} | line
+    found = statuses(iter([*journal(), added]))
+    assert {name for name, status in found.items() if status is Status.FAILED} == {check}
+
+
+def test_a_soak_that_has_hardly_begun_is_undecided() -> None:
+    lines = list(journal())[:40]
+    assert assess(Record.of(lines)).status is Status.UNDECIDED
+    assert assess(Record.of(lines[:1])).status is Status.UNDECIDED
