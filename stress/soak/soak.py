@@ -123,8 +123,6 @@ class Soak:
         """
         with busy_cores(self._config.background), self._staff():
             self._replace_workers(None)
-            if not self._at.segments:
-                self._zero = time.monotonic()
             while not self._is_over():
                 self._play_one()
             self._finish_control()
@@ -307,6 +305,9 @@ class Soak:
         self._trading = Worker("trading", trade_segments, config, Begin(generation, state, config.plants), self._inbox)
         self._control = Worker("control", control_segments, config, Begin(generation), self._inbox)
         ready = await_ready(self._trading, self._inbox)
+        if not self._at.segments:
+            # Loading a model is no part of the hours.
+            self._zero = time.monotonic()
         self._introduce(ready)
         self._at.generation += 1
 
