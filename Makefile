@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study train clean
+.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study soak soak-short train clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,17 @@ kills: setup  ## Kill the model process 250 times and look for what grows (2 min
 
 growth-study: setup  ## Measure how often the verdict on memory growth is right, on simulated traces (5 minutes)
 	$(BIN)/python -m stress.soak.growth_study
+
+soak-short: setup  ## See that a soak finds a leak of 500 MB per hour, and in the right process (3 minutes)
+	rm -rf build/soak-short
+	$(BIN)/sage stress --hours 0.05 --segment-bars 250 --plant native@trading=500 --out build/soak-short; test $$? -eq 1
+	$(BIN)/python -c "import json; checks = json.load(open('build/soak-short/stress.json'))['checks']; \
+	found = [one['name'] for one in checks if one['status'] == 'failed']; \
+	assert found == ['memory of the trading process beyond NautilusTrader'], found; print('found:', *found)"
+
+soak: setup  ## Soak for an hour each: the 35 M architecture with random weights, and the shipped checkpoint
+	$(BIN)/sage stress --hours 1 --architecture tirex-35m
+	$(BIN)/sage stress --hours 1
 
 train: setup  ## Train the compact checkpoint again into build/checkpoint (an hour on two cores)
 	$(BIN)/sage model train --out build/checkpoint --compile
