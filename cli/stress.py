@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sage.vitals import Vitals
     from stress.soak.launch import Outcome
 
+_PRINTED = (0, 1, 2, 4, 7)
+"""Columns of the report's table that a terminal has room for."""
+
 CODES = {"passed": ExitCode.OK, "failed": ExitCode.CHECK_FAILED, "undecided": ExitCode.UNDECIDED}
 
 
@@ -167,10 +170,10 @@ def _tell(found: Outcome, told: TelemetrySummary, *, as_json: bool) -> None:
     console = result_console()
     record, assessment = found.record, found.assessment
     table = Table(title="[bold]Memory[/bold]", title_justify="left", box=None)
-    for number, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
+    for number in _PRINTED:
+        table.add_column(COLUMNS[number], justify="right" if number else "left", no_wrap=number > 0)
     for row in growth_rows(assessment):
-        table.add_row(*row)
+        table.add_row(*(row[number] for number in _PRINTED))
     console.print(table, highlight=False)
     console.print()
     bars = sum(line["bars"] for line in record.segments)

@@ -1,7 +1,8 @@
 """The control of a soak: NautilusTrader with the same bars and the same orders, and nothing of SAGE's.
 
-What its memory does is NautilusTrader's doing. That grows by the order on some versions, so that a strategy which sends
-none would be no measure for it: this one decides nothing, and sends what the trading side has sent in the same segment.
+What its memory does is NautilusTrader's doing. That grows by the order on some versions, and by the engine with all that
+is wired to it, so that a strategy alone which sends nothing would be no measure for it: this one decides nothing, sends
+what the trading side has sent in the same segment, and stands among as many actors, which do nothing either.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from nautilus_trader.config import StrategyConfig
+from nautilus_trader.common.actor import Actor
+from nautilus_trader.config import ActorConfig, StrategyConfig
 from nautilus_trader.model.data import Bar, BarType
 from nautilus_trader.model.enums import OrderSide, TimeInForce
+from nautilus_trader.model.events import OrderEvent
 from nautilus_trader.trading.strategy import Strategy
 
 from data.market import Market
+from regime import nt_signal
+from sage.bookkeeper import ORDER_EVENTS
 from sage.config import BacktestConfig
 from sage.engine import nautilus_engine
 from sage.processes import Machine
@@ -25,6 +30,44 @@ from sage.run import BacktestRun
 from stress.soak.market import EndlessMarket
 from stress.soak.messages import OrderSent, Played, Sampled
 from stress.soak.trading import Tell, sample_phases
+
+
+class Publisher(Actor):
+    """In the place of the actor that asks the model: publishes the same nothing at every bar."""
+
+    def __init__(self, bar_type: BarType) -> None:
+        super().__init__(ActorConfig(component_id="Publisher"))
+        self._bar_type = bar_type
+        self._type = nt_signal.rejection_type(bar_type.instrument_id)
+
+    def on_start(self) -> None:
+        """Listen to the bars."""
+        self.subscribe_bars(self._bar_type)
+
+    def on_bar(self, bar: Bar) -> None:
+        """Publish it."""
+        nothing = nt_signal.RegimeBarRejected(
+            ts_event=bar.ts_event, ts_init=bar.ts_init, instrument_id=self._bar_type.instrument_id, why=""
+        )
+        self.publish_data(self._type, nothing)
+
+
+class Listener(Actor):
+    """In the place of the log of orders: hears of each of their steps."""
+
+    def __init__(self) -> None:
+        super().__init__(ActorConfig(component_id="Listener"))
+
+    def on_start(self) -> None:
+        """Listen to orders."""
+        self.msgbus.subscribe(topic=ORDER_EVENTS, handler=self._on_order_event)
+
+    def on_stop(self) -> None:
+        """Listen no longer."""
+        self.msgbus.unsubscribe(topic=ORDER_EVENTS, handler=self._on_order_event)
+
+    def _on_order_event(self, event: OrderEvent) -> None:
+        """Do nothing."""
 
 
 class ReplayConfig(StrategyConfig, frozen=True):
@@ -49,6 +92,8 @@ class ReplayOrders(Strategy):
     def on_start(self) -> None:
         """Listen to the bars."""
         self.subscribe_bars(self._bar_type)
+        for kind in (nt_signal.signal_type, nt_signal.rejection_type):
+            self.subscribe_data(kind(self._bar_type.instrument_id))
 
     def on_bar(self, bar: Bar) -> None:
         """Send what is due."""
@@ -98,6 +143,8 @@ class ControlSide:
         engine = nautilus_engine(BacktestRun(self._config, market, None, "", ""))
         try:
             engine.add_data(market.nautilus_bars)
+            for actor in (Publisher(market.bar_type), Listener()):
+                engine.add_actor(actor)
             engine.add_strategy(ReplayOrders(ReplayConfig(bar_type=market.bar_type), orders, self, segment))
             engine.run()
         finally:
