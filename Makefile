@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study soak soak-short train clean
+.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study bench-soak soak soak-short train clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ kills: setup  ## Kill the model process 250 times and look for what grows (2 min
 
 growth-study: setup  ## Measure how often the verdict on memory growth is right, on simulated traces (5 minutes)
 	$(BIN)/python -m stress.soak.growth_study
+
+bench-soak: setup  ## Measure what watching a soak costs, in turns with one that nobody looks into (6 minutes)
+	$(BIN)/python -m stress.soak.bench
 
 soak-short: setup  ## See that a soak finds a leak of 500 MB per hour, and in the right process (3 minutes)
 	rm -rf build/soak-short

@@ -75,12 +75,14 @@ def stress(
     """
     with errors_as_exit_codes():
         from cli.dashboard import Dashboard
+        from data.errors import OptionError
         from sage.config import BacktestConfig, load_config, with_values
         from sage.rundir import choose_directory
         from sage.telemetry import telemetry
-        from stress.soak.config import FaultLoad, SoakConfig, soak_backtest
+        from stress.soak.config import FaultLoad, SoakConfig, check, soak_backtest
         from stress.soak.launch import run_soak
         from stress.soak.plants import Plant
+        from stress.soak.worker import endless_market
 
         base = load_config(config) if config is not None else BacktestConfig()
         base = with_values(
@@ -117,9 +119,14 @@ def stress(
             recycle_mb=recycle_mb,
             plants=tuple(map(Plant.parse, plant or ())),
         )
-        directory = _directory(out, resume) if resume is not None else choose_directory(out, "stress")
+        if resume is not None and out is not None:
+            raise OptionError("--out and --resume exclude each other: what goes on stays where it is")
+        # Everything that can be refused is, before a directory is made.
+        check(settings)
+        endless_market(settings)
         telling = telemetry(base.watch, alerts=alerts, webhook_url_env=webhook_url_env, metrics_port=metrics_port)
         with telling as consumer, Dashboard("SAGE stress") as view:
+            directory = resume or choose_directory(out, "stress")
             found = run_soak(settings, directory, _Audience(view, consumer), resume=resume is not None)
         _tell(found, consumer.summary, as_json=as_json)
         if found.interrupted:
@@ -142,14 +149,6 @@ class _Audience:
         """How things are."""
         self._consumer(vitals)
         self._view.update(dataclasses.replace(vitals, alerts=self._consumer.active))
-
-
-def _directory(out: Path | None, resume: Path) -> Path:
-    from data.errors import OptionError
-
-    if out is not None:
-        raise OptionError("--out and --resume exclude each other: what goes on stays where it is")
-    return resume
 
 
 def _tell(found: Outcome, told: TelemetrySummary, *, as_json: bool) -> None:

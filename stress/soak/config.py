@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from data.errors import OptionError
+from regime.model.weights import ARCHITECTURES
 from sage.config import BacktestConfig, validate
 from stress.soak.plants import Plant
 
@@ -122,6 +123,10 @@ def _rules(config: SoakConfig) -> list[tuple[bool, str]]:
         (
             config.faults is FaultLoad.NONE or (own.strategy is None and own.forecaster is None),
             f"--faults {config.faults}: the catalogue's faults know SAGE's own model and strategy alone",
+        ),
+        (
+            config.architecture is None or config.architecture in ARCHITECTURES,
+            f"--architecture {config.architecture}: must be one of {', '.join(ARCHITECTURES)}",
         ),
         (
             config.architecture is None or own.forecaster is None,

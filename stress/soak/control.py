@@ -1,8 +1,8 @@
 """The control of a soak: NautilusTrader with the same bars and the same orders, and nothing of SAGE's.
 
-What its memory does is NautilusTrader's doing. That grows by the order on some versions, and by the engine with all that
-is wired to it, so that a strategy alone which sends nothing would be no measure for it: this one decides nothing, sends
-what the trading side has sent in the same segment, and stands among as many actors, which do nothing either.
+What its memory does is NautilusTrader's doing. That grows by the order on some versions, and by the engine with all
+that is wired to it, so that a strategy alone which sends nothing would be no measure for it: this one decides nothing,
+sends what the trading side has sent in the same segment, and stands among as many actors, which do nothing either.
 """
 
 from __future__ import annotations

@@ -76,10 +76,10 @@ def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = 
         config = _with_model(config, stack)
         journal = Journal(directory, earlier)
         if not earlier:
-            journal.note("soak", 0.0, **_header(shown))
+            journal.note("soak", 0.0, **header(shown))
         else:
             journal.note("event", began.seconds, event="resumed", detail=f"after {began.seconds:,.0f} s")
-        reporter = stack.enter_context(_Reporter(directory))
+        reporter = stack.enter_context(Reporter(directory))
         soak = Soak(config, journal, show, reporter.draw, began.seconds, _progress(began))
         interrupted = False
         try:
@@ -87,6 +87,11 @@ def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = 
         except KeyboardInterrupt:
             interrupted = True
             journal.note("event", soak.now_s, event="interrupted", detail="told to stop")
+        except Exception as error:
+            journal.note("event", soak.now_s, event="ended", detail=f"{type(error).__name__}: {error}")
+            if soak.has_played:
+                _finish(directory, journal, interrupted=True)
+            raise
     return _finish(directory, journal, interrupted=interrupted)
 
 
@@ -111,7 +116,7 @@ def _earlier(config: SoakConfig, directory: Path, *, resume: bool) -> tuple[byte
         return b"", Record()
     raw = read_journal(directory)
     record = Record.of(parsed(raw))
-    differs = _what_differs(record.begun, _header(config))
+    differs = _what_differs(record.begun, header(config))
     if differs is not None:
         raise OptionError(f"--resume {directory}: that soak had another configuration: {differs}")
     return raw, record
@@ -134,13 +139,13 @@ def _what_differs(then: dict[str, Any], now: dict[str, Any]) -> str | None:
 def _progress(record: Record) -> Progress:
     return Progress(
         segments=len(record.segments),
-        bars=sum(line["bars"] for line in record.segments),
         generation=1 + max((line["generation"] for line in record.samples["trading"]), default=-1),
         deaths=record.event_count("trading_died"),
     )
 
 
-def _header(config: SoakConfig) -> dict[str, Any]:
+def header(config: SoakConfig) -> dict[str, Any]:
+    """The first line of a soak's journal: what it is to do, by which limits, and with which software."""
     values = as_dict(dataclasses.replace(config, plants=()))
     values["plants"] = [str(plant) for plant in config.plants]
     long = f"{config.hours:g} hours" if config.hours is not None else f"{config.bars:,} bars"
@@ -165,22 +170,20 @@ def _with_model(config: SoakConfig, stack: contextlib.ExitStack) -> SoakConfig:
     """With random weights of an architecture written out, where one is asked for."""
     if config.architecture is None:
         return config
-    if config.architecture not in ARCHITECTURES:
-        raise OptionError(f"--architecture {config.architecture}: must be one of {', '.join(ARCHITECTURES)}")
     directory = Path(stack.enter_context(scratch_directory()))
     written = write_random_checkpoint(ARCHITECTURES[config.architecture], config.seed, directory / config.architecture)
     model = dataclasses.replace(config.backtest.model, name=str(written))
     return dataclasses.replace(config, backtest=dataclasses.replace(config.backtest, model=model))
 
 
-class _Reporter:
+class Reporter:
     """Lets the report be drawn in a process of its own, one at a time, and waits for none."""
 
     def __init__(self, directory: Path) -> None:
         self._command = [sys.executable, "-P", "-m", "stress.soak.report", str(directory), str(_NICE)]
         self._drawing: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> _Reporter:
+    def __enter__(self) -> Reporter:
         return self
 
     def __exit__(self, *exception: object) -> None:

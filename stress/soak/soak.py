@@ -51,13 +51,11 @@ class Show(Protocol):
 
 @dataclass
 class Progress:
-    """How far the soak is; times are seconds since it began, without pauses between a crash and a resumption."""
+    """How far the soak is: segments played, and trading processes begun and dead."""
 
     segments: int = 0
-    bars: int = 0
     generation: int = 0
     deaths: int = 0
-    violating: int = 0
 
 
 class Soak:
@@ -77,6 +75,8 @@ class Soak:
         Seconds that an earlier soak of the same journal had gone on for.
     progress
         How far that one was.
+    after
+        Called between two segments, with what became of the first.
     """
 
     def __init__(
@@ -87,11 +87,13 @@ class Soak:
         checkpoint: Callable[[], None],
         began_s: float = 0.0,
         progress: Progress | None = None,
+        after: Callable[[Played], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._journal = journal
         self._show = show
         self._checkpoint = checkpoint
+        self._after = after
         self._zero = time.monotonic() - began_s
         self._at = progress or Progress()
         self._inbox: queue.SimpleQueue[tuple[Worker, Any]] = queue.SimpleQueue()
@@ -110,6 +112,11 @@ class Soak:
     def now_s(self) -> float:
         """Seconds since the soak began."""
         return time.monotonic() - self._zero
+
+    @property
+    def has_played(self) -> bool:
+        """True once a segment was played."""
+        return self._at.segments > 0
 
     def run(self) -> None:
         """Go on until the hours are over or the bars are played.
@@ -139,6 +146,7 @@ class Soak:
         assert trading is not None
         trading.heard_at = time.monotonic()
         trading.tell(Play(self._at.segments))
+        self._feed_control()
         try:
             played = self._until_played(trading)
         except WorkerDied as death:
@@ -149,8 +157,6 @@ class Soak:
             self._replace_workers(None)
             return
         self._at.segments += 1
-        self._at.bars += played.bars
-        self._at.violating += bool(played.violations)
         self._journal.note(
             "segment",
             self.now_s,
@@ -164,7 +170,7 @@ class Soak:
             seconds=round(played.seconds, 3),
         )
         self._waiting.append((played.segment, played.orders))
-        self._feed_control()
+        self._after(played)
         if not self._is_over() and self._must_recycle():
             self._recycle()
 
@@ -269,7 +275,8 @@ class Soak:
 
     def _finish_control(self) -> None:
         until = time.monotonic() + START_PATIENCE_S
-        while self._control is not None and (self._control_busy or self._waiting) and time.monotonic() < until:
+        self._feed_control()
+        while self._control is not None and self._control_busy and time.monotonic() < until:
             self._next(self._control)
 
     def _must_recycle(self) -> bool:
@@ -298,7 +305,8 @@ class Soak:
             if worker is not None:
                 worker.end()
         self._waiting.clear()
-        self._minutes = 0
+        # The next one counts from nothing.
+        self._vitals, self._minutes = None, 0
         self._control_busy = False
         self._show.stage("starting the model process", 1)
         config, generation = self._config, self._at.generation

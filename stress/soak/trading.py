@@ -68,6 +68,8 @@ class TradingSide:
         Hears of samples and of how the run is doing.
     plants
         Leaks on purpose.
+    bare
+        Neither witness nor samples nor vitals: what all that costs is measured beside this.
 
     Raises
     ------
@@ -78,7 +80,14 @@ class TradingSide:
     """
 
     def __init__(
-        self, config: SoakConfig, market: EndlessMarket, generation: int, tell: Tell, plants: tuple[Plant, ...] = ()
+        self,
+        config: SoakConfig,
+        market: EndlessMarket,
+        generation: int,
+        tell: Tell,
+        plants: tuple[Plant, ...] = (),
+        *,
+        bare: bool = False,
     ) -> None:
         self._config = config
         self._market = market
@@ -96,7 +105,7 @@ class TradingSide:
         self._own_strategy = load_strategy(own.strategy) if own.strategy is not None else None
         self._alphas = [load_plugin("--alpha", spec) for spec in own.alphas]
         # The rules of orders are those of SAGE's strategy, and only SAGE's own model process can be overheard.
-        self._witnessed = own.strategy is None and own.forecaster is None
+        self._witnessed = own.strategy is None and own.forecaster is None and not bare
         with ExitStack() as stack:
             stack.callback(self.control.close)
             self._model = RunModel.open(self._backtest, _SoakParts(self.control, self.talk), stack)
@@ -109,8 +118,8 @@ class TradingSide:
         self._ensemble: Ensemble | None = None
         self._planter = Planter(plants, self.control, time.monotonic) if plants else None
         self._pace = Pace(config.rate, time.monotonic)
-        self._phases = sample_phases(market.segment_bars)
-        self._collector = VitalsCollector(target_ms=regime.deadline_ms, tell=tell)
+        self._phases = frozenset[int]() if bare else sample_phases(market.segment_bars)
+        self._collector = None if bare else VitalsCollector(target_ms=regime.deadline_ms, tell=tell)
         self._machine = Machine(lambda: {os.getpid(): "trading"}, stopwatch=time.monotonic)
 
     def __enter__(self) -> TradingSide:
@@ -177,7 +186,9 @@ class TradingSide:
         if number in self._phases:
             seen = self._bars + number
             self._tell(Sampled(self._generation, segment, number, seen, time.monotonic(), self._machine.sample()))
-        self._collector.due(self._pace.wait(), self._pace.queue_bars)
+        late_s = self._pace.wait()
+        if self._collector is not None:
+            self._collector.due(late_s, self._pace.queue_bars)
 
     def _schedule(self, segment: int) -> Schedule:
         return segment_schedule(

@@ -38,6 +38,9 @@ def endless_market(config: SoakConfig) -> EndlessMarket:
 
 
 def _history(data: DataConfig) -> Market | None:
+    stray = [name for name in ("catalog", "instrument", "bar", "start", "end") if getattr(data, name) is not None]
+    if data.source != "catalog" and stray:
+        raise OptionError(f"--{stray[0]} goes with --catalog")
     if data.source == "synthetic":
         return None
     if data.source != "catalog":
@@ -60,6 +63,17 @@ def trade_segments(pipe: Connection, config: SoakConfig) -> None:
                 pipe.send(side.play(order.segment))
             if isinstance(order, HandOver):
                 pipe.send(HandedOver(side.snapshot()))
+
+
+def trade_bare_segments(pipe: Connection, config: SoakConfig) -> None:
+    """A trading process that nobody looks into."""
+    with _telling(pipe):
+        begin = pipe.recv()
+        assert isinstance(begin, Begin)
+        with TradingSide(config, endless_market(config), begin.generation, pipe.send, bare=True) as side:
+            pipe.send(side.introduction())
+            while isinstance(order := pipe.recv(), Play):
+                pipe.send(side.play(order.segment))
 
 
 def control_segments(pipe: Connection, config: SoakConfig) -> None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from data.errors import DataError, OptionError
+from regime.errors import ModelUnavailable, UserCodeRaised
 from sage.config import BacktestConfig, ModelConfig, OwnConfig
 from sage.vitals import Vitals
 from stress.soak.config import FaultLoad, SoakConfig, check, soak_backtest
@@ -187,11 +188,17 @@ def test_a_strategy_of_the_users_own_is_soaked_without_a_witness(tmp_path: Path)
 
 
 def test_a_model_that_is_not_there_is_said_before_anything_is_written_down(tmp_path: Path) -> None:
-    from regime.errors import ModelUnavailable
-
     base = BacktestConfig(model=ModelConfig(name="no-such-model"))
     with pytest.raises(ModelUnavailable, match="no-such-model"):
         run_soak(dataclasses.replace(SMALL, backtest=soak_backtest(base)), tmp_path / "run", Onlooker())
+
+
+def test_what_a_users_strategy_raises_ends_the_soak_with_a_report_up_to_there(tmp_path: Path) -> None:
+    own = OwnConfig(strategy="tests.sage.own:Flips", params={"raise_in": "on_bar", "raise_at": 150})
+    config = SoakConfig(bars=400, segment_bars=200, backtest=soak_backtest(BacktestConfig(own=own)))
+    with pytest.raises(UserCodeRaised, match="my own mistake in on_bar"):
+        run_soak(config, tmp_path / "run", Onlooker())
+    assert '"event":"ended"' in (tmp_path / "run" / JOURNAL).read_text()
 
 
 @pytest.mark.parametrize(
