@@ -120,11 +120,13 @@ class ControlSide:
         self._generation = generation
         self._tell = tell
         self._bars = 0
+        self._sampled = True
         self._phases = sample_phases(market.segment_bars)
         self._machine = Machine(lambda: {os.getpid(): "control"}, stopwatch=time.monotonic)
 
-    def play(self, segment: int, orders: Sequence[OrderSent]) -> Played:
+    def play(self, segment: int, orders: Sequence[OrderSent], *, sampled: bool = True) -> Played:
         """Run one segment."""
+        self._sampled = sampled
         began = time.monotonic()
         market = self._market.segment(segment)
         self._run(market, orders, segment)
@@ -135,7 +137,7 @@ class ControlSide:
 
     def before_bar(self, segment: int, number: int) -> None:
         """Sample where it is time to."""
-        if number in self._phases:
+        if self._sampled and number in self._phases:
             seen = self._bars + number
             self._tell(Sampled(self._generation, segment, number, seen, time.monotonic(), self._machine.sample()))
 

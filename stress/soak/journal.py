@@ -1,12 +1,14 @@
 """What a soak writes down as it goes: one JSON object a line, so that whatever ends it leaves all up to there.
 
-All lines are held in memory too: a directory that cannot be written any more costs the run nothing but the file.
+All lines are held in memory too, packed: a directory that cannot be written any more costs the run nothing but the
+file, and the journal hardly shows in the memory of who keeps it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from data.errors import DataError
 
 JOURNAL = "journal.jsonl"
 VERSION = 1
+_BLOCK_BYTES = 2**16
 
 
 class Journal:
@@ -39,7 +42,9 @@ class Journal:
     def __init__(self, directory: Path, earlier: bytes = b"") -> None:
         self.path = directory / JOURNAL
         self.lost = ""
-        self._held = bytearray(earlier)
+        self._packed: list[bytes] = []
+        self._loose = bytearray(earlier)
+        self._packed_bytes = 0
         self._written = len(earlier)
         directory.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab"):  # found out now, not after the first hour
@@ -48,9 +53,13 @@ class Journal:
     def note(self, kind: str, at_s: float, **values: Any) -> None:
         """Append a line."""
         line = json.dumps({"kind": kind, "at_s": round(at_s, 3), **values}, separators=(",", ":"))
-        self._held += line.encode() + b"\n"
+        self._loose += line.encode() + b"\n"
         if not self.lost:
             self._write()
+        if len(self._loose) > _BLOCK_BYTES:
+            self._packed.append(zlib.compress(self._loose))
+            self._packed_bytes += len(self._loose)
+            self._loose.clear()
 
     def checkpoint(self) -> bool:
         """See to it that everything is on the disk; false where it is not."""
@@ -60,12 +69,18 @@ class Journal:
     @property
     def unwritten(self) -> int:
         """Lines that are in memory alone."""
-        return bytes(self._held[self._written :]).count(b"\n")
+        return self._unwritten.count(b"\n")
 
     @property
     def raw(self) -> bytes:
         """All lines so far."""
-        return bytes(self._held)
+        return b"".join([*map(zlib.decompress, self._packed), self._loose])
+
+    @property
+    def _unwritten(self) -> bytes:
+        if self._written >= self._packed_bytes:
+            return bytes(self._loose[self._written - self._packed_bytes :])
+        return self.raw[self._written :]
 
     def _write(self, *, sync: bool = False) -> None:
         try:
@@ -75,14 +90,14 @@ class Journal:
                 # What a failed write left of a line is written over.
                 file.seek(self._written)
                 file.truncate()
-                file.write(memoryview(self._held)[self._written :])
+                file.write(self._unwritten)
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
         except OSError as error:
             self.lost = f"{self.path}: {error.strerror or error}"
             return
-        self._written = len(self._held)
+        self._written = self._packed_bytes + len(self._loose)
         self.lost = ""
 
 

@@ -29,10 +29,14 @@ class Begin:
 
 @dataclass(frozen=True)
 class Play:
-    """To a worker: the segment of this number; to the control worker with the orders that were sent in it."""
+    """To a worker: the segment of this number; to the control worker with the orders that were sent in it.
+
+    Memory is sampled in it unless ``sampled`` says no.
+    """
 
     segment: int
     orders: tuple[OrderSent, ...] = ()
+    sampled: bool = True
 
 
 @dataclass(frozen=True)

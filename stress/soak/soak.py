@@ -22,7 +22,7 @@ from sage.vitals import Vitals
 from stress.load import busy_cores
 from stress.soak.config import SoakConfig
 from stress.soak.journal import Journal
-from stress.soak.messages import Begin, Failed, HandedOver, HandOver, OrderSent, Play, Played, Ready, Sampled
+from stress.soak.messages import Begin, Failed, HandedOver, HandOver, Play, Played, Ready, Sampled
 from stress.soak.staff import START_PATIENCE_S, Worker, WorkerDied, await_ready, raise_if_failed
 from stress.soak.worker import control_segments, trade_segments
 
@@ -33,6 +33,10 @@ SAMPLE_S = 5.0
 
 STALL_S = 30.0
 """A trading process that says nothing for so long has stalled; so does one that misses a hundred bars at its rate."""
+
+SAMPLED_SEGMENTS = 1_000
+MACHINES_NOTED = 2_000
+"""A long soak has about so many sampled segments, and lines on the machine: days leave no larger journal than hours."""
 
 GIVEN_UP_S = 300.0
 DEATHS_MAX = 3
@@ -99,13 +103,13 @@ class Soak:
         self._inbox: queue.SimpleQueue[tuple[Worker, Any]] = queue.SimpleQueue()
         self._trading: Worker | None = None
         self._control: Worker | None = None
-        self._waiting: list[tuple[int, tuple[OrderSent, ...]]] = []
+        self._waiting: list[Play] = []
         self._control_busy = False
         self._machine = Machine(self._roles, stopwatch=time.monotonic)
         self._newest: MachineSample | None = None
         self._vitals: Vitals | None = None
         self._minutes = 0
-        self._sampled_at = self._checked_at = -math.inf
+        self._sampled_at = self._noted_at = self._checked_at = self._segment_sampled_at = -math.inf
         self._stalled = False
 
     @property
@@ -145,7 +149,8 @@ class Soak:
         trading = self._trading
         assert trading is not None
         trading.heard_at = time.monotonic()
-        trading.tell(Play(self._at.segments))
+        play = Play(self._at.segments, sampled=self._is_sampled())
+        trading.tell(play)
         self._feed_control()
         try:
             played = self._until_played(trading)
@@ -169,10 +174,23 @@ class Soak:
             faults=played.faults,
             seconds=round(played.seconds, 3),
         )
-        self._waiting.append((played.segment, played.orders))
+        self._waiting.append(dataclasses.replace(play, orders=played.orders))
         self._after(played)
         if not self._is_over() and self._must_recycle():
             self._recycle()
+
+    def _is_sampled(self) -> bool:
+        """Whether memory is to be sampled in the next segment: in each, unless there are a great many."""
+        if self._config.segments is not None:
+            return self._at.segments % math.ceil(self._config.segments / SAMPLED_SEGMENTS) == 0
+        if self.now_s - self._segment_sampled_at < self._planned_s / SAMPLED_SEGMENTS:
+            return False
+        self._segment_sampled_at = self.now_s
+        return True
+
+    @property
+    def _planned_s(self) -> float:
+        return 3600.0 * (self._config.hours or 0.0)
 
     def _until_played(self, trading: Worker) -> Played:
         while True:
@@ -233,7 +251,9 @@ class Soak:
         if now - self._sampled_at >= SAMPLE_S:
             self._sampled_at = now
             self._newest = self._machine.sample()
-            self._journal.note("machine", self.now_s, **_machine_values(self._newest))
+            if now - self._noted_at >= self._planned_s / MACHINES_NOTED:
+                self._noted_at = now
+                self._journal.note("machine", self.now_s, **_machine_values(self._newest))
         if now - self._checked_at >= CHECKPOINT_S:
             self._checked_at = now
             self._note_totals()
@@ -269,9 +289,8 @@ class Soak:
     def _feed_control(self) -> None:
         """The control follows, a segment at a time; it never keeps the trading side waiting."""
         if self._control is not None and self._waiting and not self._control_busy:
-            segment, orders = self._waiting.pop(0)
             self._control_busy = True
-            self._control.tell(Play(segment, orders))
+            self._control.tell(self._waiting.pop(0))
 
     def _finish_control(self) -> None:
         until = time.monotonic() + START_PATIENCE_S

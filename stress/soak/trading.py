@@ -119,6 +119,7 @@ class TradingSide:
         self._planter = Planter(plants, self.control, time.monotonic) if plants else None
         self._pace = Pace(config.rate, time.monotonic)
         self._phases = frozenset[int]() if bare else sample_phases(market.segment_bars)
+        self._sampled = True
         self._collector = None if bare else VitalsCollector(target_ms=regime.deadline_ms, tell=tell)
         self._machine = Machine(lambda: {os.getpid(): "trading"}, stopwatch=time.monotonic)
 
@@ -145,8 +146,9 @@ class TradingSide:
         self._detector.restore(detector)
         self._memory.recall(remembered)
 
-    def play(self, segment: int) -> Played:
-        """Run one segment, and judge it."""
+    def play(self, segment: int, *, sampled: bool = True) -> Played:
+        """Run one segment, and judge it; sample memory in it if it is to be sampled."""
+        self._sampled = sampled
         began = time.monotonic()
         market = self._market.segment(segment)
         schedule = self._schedule(segment)
@@ -183,7 +185,7 @@ class TradingSide:
         """What happens between two bars."""
         if self._planter is not None:
             self._planter.between_bars()
-        if number in self._phases:
+        if self._sampled and number in self._phases:
             seen = self._bars + number
             self._tell(Sampled(self._generation, segment, number, seen, time.monotonic(), self._machine.sample()))
         late_s = self._pace.wait()

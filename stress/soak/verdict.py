@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stress.soak.growth import Growth, beyond_control, growth_of
+from stress.soak.growth import SETTLING_BARS, Growth, beyond_control, growth_of
 from stress.soak.pieces import Trace
 from stress.soak.record import Record
 
@@ -22,6 +22,7 @@ DRIFT_LIMIT_PER_HOUR = 0.10
 """Relative rise of the latency's median in an hour that is no drift yet."""
 
 ANSWERS_FOR_P99 = 1000
+CONTROL = "NautilusTrader alone (control)"
 
 
 class Status(StrEnum):
@@ -84,17 +85,17 @@ def assess(record: Record) -> Assessment:
 
 def _series(record: Record, leak: float, growth: float) -> Iterator[Series]:
     trading, control = record.trace("trading", "trading"), record.trace("control", "control")
-    if len(trading.hours):
-        beyond = beyond_control(trading, control) if len(control.hours) else trading
-        yield Series("trading process beyond NautilusTrader", beyond, growth_of(beyond, leak, growth), ours=True)
-    model = record.trace("trading", "model")
-    if len(model.hours):
-        yield Series("model process", model, growth_of(model, leak, growth), ours=True)
-    watching = record.clock_trace("watching")
-    if len(watching.hours):
-        yield Series("watching process", watching, growth_of(watching, leak, growth), ours=True)
-    if len(control.hours):
-        yield Series("NautilusTrader alone (control)", control, growth_of(control, leak, growth), ours=False)
+    traces = [
+        ("trading process beyond NautilusTrader", beyond_control(trading, control) if len(control.hours) else trading),
+        ("model process", record.trace("trading", "model")),
+        ("watching process", record.clock_trace("watching")),
+        (CONTROL, control),
+    ]
+    for name, trace in traces:
+        if len(trace.hours):
+            # Whoever watches has no histories that fill with bars.
+            settling = SETTLING_BARS if trace.bars.any() else 0
+            yield Series(name, trace, growth_of(trace, leak, growth, settling), ours=name != CONTROL)
 
 
 def _memory_checks(series: list[Series]) -> Iterator[Check]:

@@ -60,7 +60,7 @@ def trade_segments(pipe: Connection, config: SoakConfig) -> None:
                 side.restore(begin.state)
             pipe.send(side.introduction())
             while isinstance(order := pipe.recv(), Play):
-                pipe.send(side.play(order.segment))
+                pipe.send(side.play(order.segment, sampled=order.sampled))
             if isinstance(order, HandOver):
                 pipe.send(HandedOver(side.snapshot()))
 
@@ -84,7 +84,7 @@ def control_segments(pipe: Connection, config: SoakConfig) -> None:
         side = ControlSide(config.backtest, endless_market(config), begin.generation, pipe.send)
         pipe.send(Ready(0, {}))
         while isinstance(order := pipe.recv(), Play):
-            pipe.send(side.play(order.segment, order.orders))
+            pipe.send(side.play(order.segment, order.orders, sampled=order.sampled))
 
 
 @contextmanager

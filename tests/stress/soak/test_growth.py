@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stress.soak.growth import GrowthVerdict, beyond_control, growth_of
+from stress.soak.growth import SETTLING_BARS, GrowthVerdict, beyond_control, growth_of
 from stress.soak.pieces import Trace
 from stress.soak.slopes import Slope
 from stress.soak.traces import Noise, simulated
@@ -236,3 +236,36 @@ def test_a_trace_with_arrays_that_do_not_fit_is_refused() -> None:
         dataclasses.replace(trace, bars=trace.bars[:-1])
     with pytest.raises(ValueError, match="forward in time"):
         dataclasses.replace(trace, hours=trace.hours[::-1])
+
+
+def filling(hours: float, bars: int, megabytes: float = 13.0) -> Trace:
+    """Histories that fill over the first 9,000 bars, and nothing after that."""
+    trace = steady(hours, noise_mb=0.1)
+    bar = trace.bars * bars / trace.bars[-1]
+    filled = with_memory(trace, trace.megabytes + megabytes * np.minimum(bar / 9_000.0, 1.0))
+    return dataclasses.replace(filled, bars=bar)
+
+
+def test_histories_that_fill_are_no_leak_while_they_fill_nor_when_they_are_full() -> None:
+    young = filling(0.5, 6_000)
+    assert growth_of(young).verdict is GrowthVerdict.FAILED
+    judged = growth_of(young, settling_bars=SETTLING_BARS)
+    assert judged.verdict is GrowthVerdict.UNDECIDED
+    assert "histories fill" in judged.reason
+    assert growth_of(filling(2.0, 60_000), settling_bars=SETTLING_BARS).verdict is GrowthVerdict.PASSED
+
+
+def test_a_leak_larger_than_any_history_is_found_while_histories_fill() -> None:
+    young = filling(0.5, 6_000)
+    judged = growth_of(leaking(young, 200.0), settling_bars=SETTLING_BARS)
+    assert judged.verdict is GrowthVerdict.FAILED
+    assert "beyond what" in judged.reason
+
+
+def test_each_process_has_histories_of_its_own_to_fill() -> None:
+    one = filling(0.5, 6_000)
+    second = dataclasses.replace(
+        one, hours=one.hours + 0.5, bars=one.bars + 6_000, generation=np.ones_like(one.generation)
+    )
+    both = Trace(*(np.concatenate(pair) for pair in zip(vars(one).values(), vars(second).values(), strict=True)))
+    assert growth_of(both, settling_bars=SETTLING_BARS).verdict is GrowthVerdict.UNDECIDED

@@ -49,6 +49,23 @@ def test_a_place_that_is_gone_costs_nothing_but_the_file_and_all_of_it_comes_whe
     assert read_journal(tmp_path / "run") == journal.raw
 
 
+def test_a_long_journal_is_held_packed_and_comes_back_whole(tmp_path: Path) -> None:
+    journal = begun(tmp_path / "run")
+    for number in range(2_000):
+        journal.note("event", float(number), event="something", detail="x" * 50)
+    path = tmp_path / "run" / JOURNAL
+    assert journal.raw == path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    for number in range(2_000):
+        journal.note("event", float(number), event="lost", detail="x" * 50)
+    assert journal.unwritten == 2_000
+    path.rmdir()
+    assert journal.checkpoint() and journal.unwritten == 0
+    assert path.read_bytes() == journal.raw
+    assert sum(1 for _ in parsed(journal.raw)) == 4_001
+
+
 def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         read_journal(tmp_path)

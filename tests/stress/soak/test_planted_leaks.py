@@ -37,6 +37,6 @@ def test_memory_that_the_trading_process_holds_is_found_there(tmp_path: Path, ki
 
 @pytest.mark.long
 def test_where_nothing_is_planted_nothing_is_found(tmp_path: Path) -> None:
-    config = SoakConfig(bars=4_000, segment_bars=100)
+    config = SoakConfig(bars=20_000)
     outcome = run_soak(config, tmp_path / "run", Onlooker())
     assert not {one.name for one in outcome.assessment.checks if one.status is Status.FAILED}
