@@ -130,14 +130,14 @@ def test_sages_own_build_passes_with_its_model() -> None:
 
 
 def test_a_threshold_fitted_on_all_bars_is_found_in_sages_own_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = backtest._for_market
+    honest = backtest.for_market
 
     def fitted_on_all(regime: RegimeConfig, market: Market) -> RegimeConfig:
         spread = float(np.std(np.log(market.bars.close)))
         classifier = dataclasses.replace(regime.classifier, direction_band=0.1 + 5 * spread)
         return dataclasses.replace(honest(regime, market), classifier=classifier)
 
-    monkeypatch.setattr(backtest, "_for_market", fitted_on_all)
+    monkeypatch.setattr(backtest, "for_market", fitted_on_all)
     found = check_lookahead(run_backtest(without_model(BARS)), 4)
     assert found.finding is not None and found.finding.difference.table == "signals"
 

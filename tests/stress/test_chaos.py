@@ -26,7 +26,7 @@ from stress.schedule import parse_schedule
 from stress.witness import ChaosRig
 from tests.stress.broken_builds import BROKEN, StuckBreaker, UnseededChance
 
-SHORT_SCHEDULES = 150
+SHORT_SCHEDULES = 100
 LONG_SCHEDULES = 10_000
 WITHIN_SCHEDULES = 500
 
