@@ -227,8 +227,10 @@ def _show_list(root: Path, here: list[dict[str, Any]], known: list[dict[str, Any
         (row["name"], "  ".join(filter(None, [row["checkpoint_id"] or "?", row["problem"] or row["directory"]])))
         for row in here
     ]
+    # A row, not the title: that would be folded at the table's width.
+    rows.append(("pulled to", str(root)))
     console = render.result_console()
-    console.print(render.table_of(rows, f"[bold]models here[/bold], pulled to {root}"), highlight=False)
+    console.print(render.table_of(rows, "[bold]models here[/bold]"), highlight=False)
     rows = []
     for each in known:
         size = f", {each['size_bytes'] / 1e6:,.0f} MB" if each["size_bytes"] else ""
