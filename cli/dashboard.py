@@ -48,7 +48,7 @@ class Dashboard:
         line_every_s: float = LINE_EVERY_S,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or _Console(stderr=True)
         self._drawn = self._console.file.isatty() and not self._console.is_dumb_terminal
         self._line_every_s = line_every_s
         self._stopwatch = stopwatch
@@ -70,7 +70,9 @@ class Dashboard:
 
     def __exit__(self, *exception: object) -> None:
         if self._drawn:
-            self._live.stop()
+            # A terminal that is gone takes no result with it.
+            with contextlib.suppress(OSError):
+                self._live.stop()
         elif self._picture.vitals.bars:
             self._line(plain_line(self._picture))
 
@@ -143,7 +145,17 @@ class Dashboard:
     def _line(self, text: str, *, due: bool = True) -> None:
         if due:
             self._line_at_s = self._stopwatch()
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        # A log that takes no more is no reason to end what is looked at.
+        with contextlib.suppress(OSError):
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class _Console(Console):
+    """One that goes on when nobody reads it any more; rich's own ends the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on."""
+        self.quiet = True
 
 
 def _changes(before: Vitals, now: Vitals) -> Iterator[Alert]:

@@ -125,9 +125,19 @@ def stress(
         check(settings)
         endless_market(settings)
         telling = telemetry(base.watch, alerts=alerts, webhook_url_env=webhook_url_env, metrics_port=metrics_port)
-        with telling as consumer, Dashboard("SAGE stress") as view:
-            directory = resume or choose_directory(out, "stress")
-            found = run_soak(settings, directory, _Audience(view, consumer), resume=resume is not None)
+        consumer: Telemetry | None = None
+        try:
+            with telling as consumer:
+                directory = resume or choose_directory(out, "stress")
+                if consumer.url is not None:
+                    typer.echo(f"sage: metrics at {consumer.url}", err=True)
+                with Dashboard("SAGE stress") as view:
+                    found = run_soak(settings, directory, _Audience(view, consumer), resume=resume is not None)
+        except Exception:
+            # What was told to nobody is said also where the soak has no other end.
+            for problem in consumer.summary.problems if consumer is not None else ():
+                typer.echo(f"sage: {problem}", err=True)
+            raise
         _tell(found, consumer.summary, as_json=as_json)
         if found.interrupted:
             raise KeyboardInterrupt(f"the report up to here is in {directory}; to go on: --resume {directory}")

@@ -214,7 +214,9 @@ class Exporter:
         for name, about, read in _BY_ROLE:
             sums: dict[str, float] = defaultdict(float)
             for process in processes:
-                sums[_known_role(process.role)] += read(process) or 0
+                value = read(process)
+                if value is not None:  # unknown is not nothing
+                    sums[_known_role(process.role)] += value
             family = GaugeMetricFamily(name, f"{about} Summed over the processes of a role.", labels=["role"])
             for role, value in sums.items():
                 family.add_metric([role], value)

@@ -21,7 +21,6 @@ _MODEL_MODULES = ("regime.serving.server", "regime.serving.own", "stress.faulty_
 _GPU_EVERY_S = 10.0
 _GPU_PATIENCE_S = 5.0
 _MIB = 1 << 20
-_NO_LIMIT = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ class Machine:
         The process id whose tree is looked at; this process by default.
     stopwatch
         Seconds that pass.
+    gpu
+        Ask for the memory of GPUs, too, where there are any; that takes a process, and up to some seconds.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class Machine:
         roles: Callable[[], Mapping[int, str]],
         root: int | None = None,
         stopwatch: Callable[[], float] = time.perf_counter,
+        *,
+        gpu: bool = True,
     ) -> None:
         self._roles = roles
         self._root = psutil.Process(root)
         self._stopwatch = stopwatch
-        self._recognised: dict[tuple[int, float], str] = {}
-        self._gpu_command = shutil.which("nvidia-smi")
+        self._models: set[tuple[int, float]] = set()
+        self._gpu_command = shutil.which("nvidia-smi") if gpu else None
         self._gpu: tuple[int, int] | None = None
         self._gpu_asked_at = -_GPU_EVERY_S
 
@@ -112,11 +115,14 @@ class Machine:
             )
 
     def _recognise(self, process: psutil.Process) -> str:
+        # Only what is sure is remembered: a process that is about to become a model is still something else.
         key = process.pid, process.create_time()
-        if key not in self._recognised:
+        if key not in self._models:
             words = process.cmdline()
-            self._recognised[key] = "model" if any(module in words for module in _MODEL_MODULES) else "other"
-        return self._recognised[key]
+            if not any(module in words for module in _MODEL_MODULES):
+                return "other"
+            self._models.add(key)
+        return "model"
 
     def _ask_gpu(self, at_s: float) -> None:
         """Ask the driver's own command: loading its library, or torch, is nothing for this process."""
@@ -174,6 +180,7 @@ def memory_of_container(root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("
     The kernel's page cache of files that nobody uses now is not counted: it gives way when memory is short.
     """
     machine = psutil.virtual_memory()
+    found = (machine.total - machine.available, machine.total)
     for directory, names in _places(root, proc):
         try:
             used = int((directory / names[0]).read_text())
@@ -181,9 +188,10 @@ def memory_of_container(root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("
             limit = int((directory / names[1]).read_text())
         except (OSError, ValueError):  # ``max`` is no number either
             continue
-        if limit < _NO_LIMIT:
-            return max(0, used - idle), limit
-    return machine.total - machine.available, machine.total
+        # The tightest counts: that of a parent may be, and one above what the machine has is none.
+        if limit < found[1]:
+            found = max(0, used - idle), limit
+    return found
 
 
 _NAMES_2 = ("memory.current", "memory.max", "inactive_file")
@@ -191,16 +199,22 @@ _NAMES_1 = ("memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_fi
 
 
 def _places(root: Path, proc: Path) -> list[tuple[Path, tuple[str, str, str]]]:
-    """Where this process's memory may be accounted, the nearest place first."""
-    places = []
+    """Where this process's memory may be accounted: its own group and all above it."""
+    places: list[tuple[Path, tuple[str, str, str]]] = []
     with contextlib.suppress(OSError):
         for line in (proc / "self" / "cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers:
-                places += [(root / path.lstrip("/"), _NAMES_2), (root, _NAMES_2)]
+                places += [(place, _NAMES_2) for place in _upwards(root, path)]
             elif "memory" in controllers.split(","):
-                places += [(root / "memory" / path.lstrip("/"), _NAMES_1), (root / "memory", _NAMES_1)]
+                places += [(place, _NAMES_1) for place in _upwards(root / "memory", path)]
     return places
+
+
+def _upwards(root: Path, path: str) -> list[Path]:
+    """A group's directory, and those of all groups that hold it."""
+    own = root / path.lstrip("/")
+    return [own, *(parent for parent in own.parents if parent.is_relative_to(root))] if own != root else [root]
 
 
 def _field(path: Path, name: str) -> int:

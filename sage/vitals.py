@@ -60,7 +60,8 @@ class Vitals:
     share of the last matured outcomes within the next bar's interval, None before there are enough. ``drifted`` names
     the streams that have, as in the detector's alerts. ``equity`` is in the quote currency, ``drawdown`` the share lost
     since its peak. ``alerts`` are those that are on, ``machine`` is the newest sample of processes and memory, None
-    where nobody takes any.
+    where nobody takes any. ``stalled`` says that nothing is heard of whoever trades, ``deaths`` counts how often that
+    process died, both where it is another one.
     """
 
     ts_ns: int = 0
@@ -96,3 +97,5 @@ class Vitals:
     gc_collections: tuple[int, int, int] = (0, 0, 0)
     alerts: tuple[Alert, ...] = ()
     machine: MachineSample | None = None
+    stalled: bool = False
+    deaths: int = 0

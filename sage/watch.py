@@ -150,6 +150,8 @@ def rules(config: WatchConfig) -> tuple[Rule, ...]:
         Rule("model.breaker", Severity.HIGH, 0.5, 0.5, 0.0, clear, _breaker, _told_breaker),
         # An event, not a state: it is over when there was no other one for a while.
         Rule("model.restarted", Severity.MEDIUM, 0.5, 0.5, 0.0, config.cool_down_s, _restarts, _told_restarts),
+        _taken_over("run.stalled", Severity.HIGH, lambda now: now.stalled, "nothing is heard of the trading process"),
+        Rule("run.died", Severity.HIGH, 0.5, 0.5, 0.0, config.cool_down_s, _deaths, _told_deaths),
         Rule("level.degraded", Severity.MEDIUM, config.degraded_bars - 1, 1, 0.0, clear, _degraded, _told_degraded),
     ]
     return tuple(found)
@@ -235,6 +237,14 @@ def _told_restarts(vitals: Vitals, grown: float, raised: bool) -> str:
     if not raised:
         return "no other restart since"
     return f"the model process ended and was started anew ({grown:.0f} now, {vitals.model_restarts} in all)"
+
+
+def _deaths(before: Vitals, now: Vitals) -> float:
+    return float(_grown(before.deaths, now.deaths))
+
+
+def _told_deaths(vitals: Vitals, grown: float, raised: bool) -> str:
+    return f"the trading process died ({grown:.0f} now, {vitals.deaths} in all)" if raised else "no other death since"
 
 
 def _degraded(_: Vitals, now: Vitals) -> float:

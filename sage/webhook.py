@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -104,8 +105,9 @@ def _secret(name: str, environ: Mapping[str, str]) -> str | None:
 class Patience:
     """How long, and how often, something is tried.
 
-    An attempt takes at most ``timeout_s`` once the name is resolved, and there are ``attempts`` of them with pauses of
-    ``pause_s``, twice that, and so on up to ``pause_max_s``. ``room`` alerts may wait; of more the oldest go.
+    An attempt takes at most ``timeout_s`` once connected, and as much for each address of the name before; there are
+    ``attempts`` of them with pauses of ``pause_s``, twice that, and so on up to ``pause_max_s``. ``room`` alerts may
+    wait; of more the oldest go.
     ``leave_s`` is for those that are left at the end.
     """
 
@@ -203,8 +205,13 @@ class Webhook:
             headers["Authorization"] = self._address.authorization
         cut = threading.Event()
         try:
-            connection.connect()
+            place = (self._address.host, connection.port)
+            connection.sock = socket.create_connection(place, self._patience.timeout_s)
             with _cut_off_after(self._patience.timeout_s, connection.sock, cut):
+                if self._address.secure:
+                    # Only now: a hand-shake may drip, too.
+                    tls = ssl.create_default_context()
+                    connection.sock = tls.wrap_socket(connection.sock, server_hostname=self._address.host)
                 connection.request("POST", self._address.target, body, headers)
                 status = connection.getresponse().status
         except TimeoutError:
@@ -228,11 +235,13 @@ class Webhook:
 @contextlib.contextmanager
 def _cut_off_after(seconds: float, sock: socket.socket, cut: threading.Event) -> Iterator[None]:
     """End a connection after so long: a socket's own time-out begins anew with every byte that drips in."""
+    # The same connection by another name: TLS takes the first one over, and is not for a second thread.
+    other = sock.dup()
 
     def cut_off() -> None:
         cut.set()
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not that of TLS, which is not for a second thread
+            other.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, cut_off)
     timer.daemon = True
@@ -241,3 +250,5 @@ def _cut_off_after(seconds: float, sock: socket.socket, cut: threading.Event) ->
         yield
     finally:
         timer.cancel()
+        timer.join()
+        other.close()

@@ -10,7 +10,7 @@ from enum import StrEnum
 from data.errors import OptionError
 from regime.model.weights import ARCHITECTURES
 from sage.config import BacktestConfig, validate
-from stress.soak.plants import Plant
+from stress.soak.plants import Plant, PlantedIn
 
 SEGMENT_BARS = 1_000
 PHASES = 4
@@ -43,7 +43,7 @@ class SoakConfig:
     ``rate`` is bars a second, 0 for as fast as it goes. ``backtest`` configures everything that trades; its deadline
     is the target of every minute's p99. ``architecture`` puts random weights of that architecture in the place of a
     model. ``leak_limit_mb_per_hour`` and ``growth_limit_mb`` are of our own memory, NautilusTrader's share apart.
-    A trading process is replaced once it has grown by ``recycle_mb``.
+    A trading process that has come to ``recycle_mb`` is replaced.
     """
 
     hours: float | None = None
@@ -131,6 +131,10 @@ def _rules(config: SoakConfig) -> list[tuple[bool, str]]:
         (
             config.architecture is None or own.forecaster is None,
             "--architecture and --forecaster exclude each other: only one of them can forecast",
+        ),
+        (
+            config.faults is FaultLoad.NONE or all(plant.where is PlantedIn.TRADING for plant in config.plants),
+            "--plant ...@model makes the model's process misbehave, and so does --faults: one at a time",
         ),
         (config.recycle_mb >= 50, f"--recycle-mb {config.recycle_mb:g}: must be 50 or more"),
     ]

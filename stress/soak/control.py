@@ -122,7 +122,7 @@ class ControlSide:
         self._bars = 0
         self._sampled = True
         self._phases = sample_phases(market.segment_bars)
-        self._machine = Machine(lambda: {os.getpid(): "control"}, stopwatch=time.monotonic)
+        self._machine = Machine(lambda: {os.getpid(): "control"}, stopwatch=time.monotonic, gpu=False)
 
     def play(self, segment: int, orders: Sequence[OrderSent], *, sampled: bool = True) -> Played:
         """Run one segment."""

@@ -23,8 +23,8 @@ _BLOCK_BYTES = 2**16
 class Journal:
     """Appends to ``DIRECTORY/journal.jsonl``.
 
-    ``lost`` is the first error that writing met, with the time, and ``unwritten`` how many lines are not in the file
-    because of it; writing is tried again with each checkpoint.
+    ``lost`` is the error for which the file lacks lines, nothing where it has all of them, and ``unwritten`` how many
+    it lacks; writing is tried again with each checkpoint.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import DataError, OptionError
+from regime.errors import UserCodeRaised
 from regime.model.random_weights import write_random_checkpoint
 from regime.model.weights import ARCHITECTURES
 from sage.config import as_dict
@@ -20,8 +21,9 @@ from stress.scratch import scratch_directory
 from stress.soak.config import SoakConfig, check
 from stress.soak.journal import JOURNAL, VERSION, Journal, parsed, read_journal
 from stress.soak.record import Record
-from stress.soak.report import write
+from stress.soak.report import HTML_FILE, JSON_FILE, write
 from stress.soak.soak import Progress, Show, Soak
+from stress.soak.staff import WorkerFailed
 from stress.soak.verdict import Assessment, assess
 from stress.soak.worker import endless_market
 
@@ -88,11 +90,24 @@ def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = 
             interrupted = True
             journal.note("event", soak.now_s, event="interrupted", detail="told to stop")
         except Exception as error:
-            journal.note("event", soak.now_s, event="ended", detail=f"{type(error).__name__}: {error}")
+            trace = {"trace": error.trace} if isinstance(error, WorkerFailed | UserCodeRaised) else {}
+            journal.note("event", soak.now_s, event="ended", detail=f"{type(error).__name__}: {error}", **trace)
             if soak.has_played:
                 _finish(directory, journal, interrupted=True)
+            elif not soak.has_begun:
+                reporter.stop()
+                _clear(directory)
             raise
     return _finish(directory, journal, interrupted=interrupted)
+
+
+def _clear(directory: Path) -> None:
+    """Leave no trace of a soak that never began: its place is free for the next try."""
+    for name in (JOURNAL, JSON_FILE, HTML_FILE):
+        with contextlib.suppress(OSError):
+            (directory / name).unlink()
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 def _finish(directory: Path, journal: Journal, *, interrupted: bool) -> Outcome:
@@ -139,8 +154,9 @@ def _what_differs(then: dict[str, Any], now: dict[str, Any]) -> str | None:
 def _progress(record: Record) -> Progress:
     return Progress(
         segments=len(record.segments),
-        generation=1 + max((line["generation"] for line in record.samples["trading"]), default=-1),
+        generation=record.generations,
         deaths=record.event_count("trading_died"),
+        totals=list(record.totals.values()),
     )
 
 
@@ -187,6 +203,10 @@ class Reporter:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let what is being drawn be."""
         if self._drawing is not None:
             self._drawing.kill()
             self._drawing.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sage.processes import MachineSample
 from stress.soak.plants import Plant
@@ -96,4 +95,3 @@ class Failed:
     error: str
     trace: str
     kind: str = "internal"
-    details: dict[str, Any] | None = None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regime.signal import Level
 from stress.soak.pieces import Trace
 
 Floats = NDArray[np.float64]
@@ -71,6 +72,18 @@ class Record:
         for line in self.totals.values():
             found.update(line[name])
         return dict(sorted(found.items()))
+
+    @property
+    def asks_a_model(self) -> bool:
+        """False where a level is pinned that needs none."""
+        pinned = self.begun["config"]["backtest"]["regime"]["pinned_level"]
+        return pinned is None or int(pinned) <= Level.BASIC
+
+    @property
+    def generations(self) -> int:
+        """How many trading processes there were."""
+        known = [line["generation"] for line in (*self.samples["trading"], *self.segments, *self.totals.values())]
+        return max(self.event_count("trading_began"), 1 + max(known, default=-1))
 
     def event_count(self, event: str) -> int:
         """How often something happened."""

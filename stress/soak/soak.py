@@ -14,7 +14,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sage.processes import Machine, MachineSample
@@ -23,10 +23,11 @@ from stress.load import busy_cores
 from stress.soak.config import SoakConfig
 from stress.soak.journal import Journal
 from stress.soak.messages import Begin, Failed, HandedOver, HandOver, Play, Played, Ready, Sampled
+from stress.soak.notes import machine_values, minute_values, process_values, total_values, with_earlier
+from stress.soak.size import Size
 from stress.soak.staff import START_PATIENCE_S, Worker, WorkerDied, await_ready, raise_if_failed
 from stress.soak.worker import control_segments, trade_segments
 
-MB = 10**6
 CHECKPOINT_S = 60.0
 SAMPLE_S = 5.0
 """How often the processes are looked at from here, whatever bars do."""
@@ -40,7 +41,6 @@ MACHINES_NOTED = 2_000
 
 GIVEN_UP_S = 300.0
 DEATHS_MAX = 3
-_MEMORY_SHARE_MAX = 0.8
 
 
 class Show(Protocol):
@@ -55,11 +55,12 @@ class Show(Protocol):
 
 @dataclass
 class Progress:
-    """How far the soak is: segments played, and trading processes begun and dead."""
+    """How far the soak is: segments played, trading processes begun and dead, and what those came to that ended."""
 
     segments: int = 0
     generation: int = 0
     deaths: int = 0
+    totals: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Soak:
@@ -111,11 +112,17 @@ class Soak:
         self._minutes = 0
         self._sampled_at = self._noted_at = self._checked_at = self._segment_sampled_at = -math.inf
         self._stalled = False
+        self._size = Size(config.recycle_mb)
 
     @property
     def now_s(self) -> float:
         """Seconds since the soak began."""
         return time.monotonic() - self._zero
+
+    @property
+    def has_begun(self) -> bool:
+        """True once a trading process was ready, in this soak or in the one that it goes on with."""
+        return self._at.generation > 0
 
     @property
     def has_played(self) -> bool:
@@ -133,10 +140,41 @@ class Soak:
             If the trading process dies again and again, or fails by SAGE's own fault.
         """
         with busy_cores(self._config.background), self._staff():
-            self._replace_workers(None)
+            self._start(None)
             while not self._is_over():
-                self._play_one()
+                try:
+                    self._play_one()
+                    why = (
+                        ""
+                        if self._is_over() or self._trading is None
+                        else self._size.too_large(self._newest, self._trading.pid)
+                    )
+                    if why:
+                        self._start(self._hand_over(why))
+                except WorkerDied as death:
+                    self._mourn(death)
+                    self._start(None)
             self._finish_control()
+
+    def _start(self, state: bytes | None) -> None:
+        """Have workers, in the place of those before; some that die at once are mourned as any other."""
+        while True:
+            try:
+                self._replace_workers(state)
+            except WorkerDied as death:
+                if not self.has_played:
+                    raise
+                self._mourn(death)
+            else:
+                return
+
+    def _mourn(self, death: WorkerDied) -> None:
+        """Note the death of a trading process. Raises it again where there were too many."""
+        self._at.deaths += 1
+        self._journal.note("event", self.now_s, event="trading_died", detail=str(death), segment=self._at.segments)
+        self._tell()
+        if self._at.deaths > DEATHS_MAX:
+            raise death
 
     def _is_over(self) -> bool:
         hours, segments = self._config.hours, self._config.segments
@@ -145,22 +183,14 @@ class Soak:
         return hours is not None and self.now_s >= hours * 3600.0
 
     def _play_one(self) -> None:
-        """Let the next segment be played; a trading process that dies over it is replaced."""
+        """Let the next segment be played. Raises WorkerDied where that ends the trading process."""
         trading = self._trading
         assert trading is not None
         trading.heard_at = time.monotonic()
         play = Play(self._at.segments, sampled=self._is_sampled())
         trading.tell(play)
         self._feed_control()
-        try:
-            played = self._until_played(trading)
-        except WorkerDied as death:
-            self._at.deaths += 1
-            self._journal.note("event", self.now_s, event="trading_died", detail=str(death), segment=self._at.segments)
-            if self._at.deaths > DEATHS_MAX:
-                raise
-            self._replace_workers(None)
-            return
+        played = self._until_played(trading)
         self._at.segments += 1
         self._journal.note(
             "segment",
@@ -176,8 +206,6 @@ class Soak:
         )
         self._waiting.append(dataclasses.replace(play, orders=played.orders))
         self._after(played)
-        if not self._is_over() and self._must_recycle():
-            self._recycle()
 
     def _is_sampled(self) -> bool:
         """Whether memory is to be sampled in the next segment: in each, unless there are a great many."""
@@ -190,7 +218,8 @@ class Soak:
 
     @property
     def _planned_s(self) -> float:
-        return 3600.0 * (self._config.hours or 0.0)
+        """How long it is to be; where bars say so, how long it has been is the best there is."""
+        return self.now_s if self._config.hours is None else 3600.0 * self._config.hours
 
     def _until_played(self, trading: Worker) -> Played:
         while True:
@@ -239,6 +268,7 @@ class Soak:
         if silent_s > stall_s and not self._stalled:
             self._stalled = True
             self._journal.note("event", self.now_s, event="stalled", detail=f"silent for {silent_s:.0f} s")
+            self._tell()
         elif silent_s <= stall_s and self._stalled:
             self._stalled = False
             self._journal.note("event", self.now_s, event="going_on", detail="the trading process speaks again")
@@ -253,7 +283,9 @@ class Soak:
             self._newest = self._machine.sample()
             if now - self._noted_at >= self._planned_s / MACHINES_NOTED:
                 self._noted_at = now
-                self._journal.note("machine", self.now_s, **_machine_values(self._newest))
+                self._journal.note("machine", self.now_s, **machine_values(self._newest))
+            # Those who look on hear of memory when the trading process says nothing, too: then above all.
+            self._tell()
         if now - self._checked_at >= CHECKPOINT_S:
             self._checked_at = now
             self._note_totals()
@@ -269,22 +301,35 @@ class Soak:
             segment=sampled.segment,
             phase=sampled.phase,
             bars=sampled.bars,
-            processes=_process_values(sampled.machine),
+            processes=process_values(sampled.machine),
         )
 
     def _follow(self, vitals: Vitals) -> None:
-        """Hear how the trading process is doing: a worker knows nothing of those before it, nor of the whole."""
+        """Hear how the trading process is doing."""
         if vitals.minutes != self._minutes:
             self._minutes = vitals.minutes
-            self._journal.note("minute", self.now_s, generation=self._at.generation - 1, **_minute_values(vitals))
-        self._vitals = dataclasses.replace(
-            vitals,
-            elapsed_s=self.now_s,
-            seconds_total=None if self._config.hours is None else 3600.0 * self._config.hours,
-            bars_total=None if self._config.segments is None else self._config.segments * self._config.bars_a_segment,
-            machine=self._newest,
+            self._journal.note("minute", self.now_s, generation=self._at.generation - 1, **minute_values(vitals))
+        self._vitals = vitals
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell who looks on how the whole soak is: a worker knows nothing of those before it."""
+        if self._vitals is None:
+            return
+        whole = with_earlier(self._vitals, self._at.totals)
+        self._show.update(
+            dataclasses.replace(
+                whole,
+                elapsed_s=self.now_s,
+                seconds_total=None if self._config.hours is None else 3600.0 * self._config.hours,
+                bars_total=None
+                if self._config.segments is None
+                else self._config.segments * self._config.bars_a_segment,
+                machine=self._newest,
+                stalled=self._stalled,
+                deaths=self._at.deaths,
+            )
         )
-        self._show.update(self._vitals)
 
     def _feed_control(self) -> None:
         """The control follows, a segment at a time; it never keeps the trading side waiting."""
@@ -298,25 +343,17 @@ class Soak:
         while self._control is not None and self._control_busy and time.monotonic() < until:
             self._next(self._control)
 
-    def _must_recycle(self) -> bool:
-        """NautilusTrader grows by the order on some versions, and a process that is too large must make room."""
-        sample, trading = self._newest, self._trading
-        if sample is None or trading is None:
-            return False
-        size = sum(process.rss_bytes for process in sample.processes if process.pid == trading.pid)
-        short = sample.used_bytes > _MEMORY_SHARE_MAX * sample.limit_bytes
-        return size > self._config.recycle_mb * MB or short
-
-    def _recycle(self) -> None:
-        """Let a new trading process go on where this one is."""
+    def _hand_over(self, why: str) -> bytes:
+        """What the next trading process needs to go on where this one is."""
         trading = self._trading
         assert trading is not None
+        trading.heard_at = time.monotonic()
         trading.tell(HandOver())
         while not isinstance(message := self._next(trading), HandedOver):
             pass
-        self._journal.note("event", self.now_s, event="recycled", detail="the trading process has grown large")
+        self._journal.note("event", self.now_s, event="recycled", detail=why)
         self._finish_control()
-        self._replace_workers(message.state)
+        return message.state
 
     def _replace_workers(self, state: bytes | None) -> None:
         self._note_totals()
@@ -325,14 +362,16 @@ class Soak:
                 worker.end()
         self._waiting.clear()
         # The next one counts from nothing.
-        self._vitals, self._minutes = None, 0
-        self._control_busy = False
+        if self._vitals is not None:
+            self._at.totals.append(total_values(self._vitals))
+        self._vitals, self._minutes, self._size = None, 0, Size(self._config.recycle_mb)
+        self._control_busy = self._stalled = False
         self._show.stage("starting the model process", 1)
         config, generation = self._config, self._at.generation
         self._trading = Worker("trading", trade_segments, config, Begin(generation, state, config.plants), self._inbox)
         self._control = Worker("control", control_segments, config, Begin(generation), self._inbox)
         ready = await_ready(self._trading, self._inbox)
-        if not self._at.segments:
+        if not self._at.generation:
             # Loading a model is no part of the hours.
             self._zero = time.monotonic()
         self._introduce(ready)
@@ -341,7 +380,7 @@ class Soak:
     def _note_totals(self) -> None:
         """What the trading process has come to so far; the newest such line of each one counts."""
         if self._vitals is not None:
-            values = _total_values(self._vitals)
+            values = total_values(self._vitals)
             self._journal.note("totals", self.now_s, generation=self._at.generation - 1, **values)
 
     def _introduce(self, ready: Ready) -> None:
@@ -368,64 +407,3 @@ class Soak:
     def _roles(self) -> dict[int, str]:
         known = [worker for worker in (self._trading, self._control) if worker is not None]
         return {worker.pid: worker.role for worker in known} | {os.getpid(): "watching"}
-
-
-def _process_values(machine: MachineSample) -> list[dict[str, Any]]:
-    return [
-        {
-            "role": process.role,
-            "pid": process.pid,
-            "rss": process.rss_bytes,
-            "pss": process.pss_bytes,
-            "shm": process.shared_bytes,
-            "files": process.open_files,
-            "threads": process.threads,
-            "cpu": round(process.cpu_s, 2),
-        }
-        for process in machine.processes
-    ]
-
-
-def _machine_values(machine: MachineSample) -> dict[str, Any]:
-    return {
-        "processes": _process_values(machine),
-        "used": machine.used_bytes,
-        "limit": machine.limit_bytes,
-        "gpu": machine.gpu_bytes,
-        "gpu_limit": machine.gpu_limit_bytes,
-    }
-
-
-def _minute_values(vitals: Vitals) -> dict[str, Any]:
-    """What a minute came to, as of its end."""
-    return {
-        "latency": dataclasses.asdict(vitals.latency_minute),
-        "bars": vitals.bars,
-        "bars_per_s": round(vitals.bars_per_s, 2),
-        "level": vitals.level,
-        "breaker": vitals.breaker,
-        "queue": vitals.queue_bars,
-        "coverage": vitals.coverage,
-        "unhealthy": vitals.unhealthy,
-        "drifted": list(vitals.drifted),
-        "equity": round(vitals.equity, 2),
-        "gc": list(vitals.gc_collections),
-    }
-
-
-def _total_values(vitals: Vitals) -> dict[str, Any]:
-    """Counts since the trading process began."""
-    return {
-        "bars": vitals.bars,
-        "signals": vitals.signals,
-        "rejections": vitals.rejections,
-        "levels": dict(vitals.levels),
-        "reasons": dict(vitals.reasons),
-        "breaker_openings": vitals.breaker_openings,
-        "model_restarts": vitals.model_restarts,
-        "model_recycled": vitals.model_recycled,
-        "forecast_failures": dict(vitals.forecast_failures),
-        "orders": vitals.orders,
-        "latency": dataclasses.asdict(vitals.latency),
-        "coverage": vitals.coverage,
-    }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from stress.load import interrupts_ignored
 from stress.soak.config import SoakConfig
 from stress.soak.messages import Begin, Failed, Ready
 from stress.soak.worker import KINDS
@@ -34,6 +35,7 @@ class WorkerFailed(Exception):
     def __init__(self, role: str, failed: Failed) -> None:
         super().__init__(f"the {role} process failed: {failed.error}")
         self.trace = failed.trace
+        self.add_note(f"In that process:\n{failed.trace}")
 
 
 class Worker:
@@ -69,23 +71,23 @@ class Worker:
         self._pipe, theirs = context.Pipe()
         # Not a daemon: those may have no children, and the model process is one.
         self._process = context.Process(target=target, args=(theirs, config), name=f"sage-{role}", daemon=False)
-        self._process.start()
+        with interrupts_ignored():
+            self._process.start()
         theirs.close()
+        self.pid = self._process.pid or 0
+        self._exit_code: int | None = None
         self._ended = False
         self._reader = threading.Thread(target=self._read, name=f"sage-{role}-reader", daemon=True)
         self._reader.start()
         self.tell(begin)
 
     @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid or 0
-
-    @property
     def exit_code(self) -> int | None:
         """Of a process that has ended."""
-        self._process.join(timeout=1.0)
-        return self._process.exitcode
+        if not self._ended:
+            self._process.join(timeout=1.0)
+            self._exit_code = self._process.exitcode
+        return self._exit_code
 
     def tell(self, message: object) -> None:
         """Say something to it; that it is gone is heard through the inbox."""
@@ -98,15 +100,19 @@ class Worker:
         """Let it end by itself for so long, then kill it. Safe to call twice."""
         if self._ended:
             return
-        self._ended = True
-        self.tell(None)
-        self._process.join(timeout=patience_s)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._reader.join(timeout=1.0)
-        self._pipe.close()
-        self._process.close()
+        try:
+            self.tell(None)
+            self._process.join(timeout=patience_s)
+        finally:
+            # Whoever is told to stop while waiting leaves no process behind either.
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
+            self._exit_code = self._process.exitcode
+            self._ended = True
+            self._reader.join(timeout=1.0)
+            self._pipe.close()
+            self._process.close()
 
     def kill(self) -> None:
         """End it at once: it hangs, or what it does is not wanted any more."""
@@ -147,16 +153,25 @@ def raise_if_failed(worker: Worker, message: object) -> None:
 
 
 def await_ready(worker: Worker, inbox: queue.SimpleQueue[tuple[Worker, Any]]) -> Ready:
-    """Wait until a worker that was just started is ready. Raises as :func:`raise_if_failed`."""
+    """Wait until a worker that was just started is ready; what others say meanwhile is left in the inbox.
+
+    Raises as :func:`raise_if_failed`.
+    """
     until = time.monotonic() + START_PATIENCE_S
-    while True:
-        try:
-            speaker, message = inbox.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            worker.kill()
-            raise WorkerDied(worker.role, None) from None
-        if speaker is not worker:
-            continue
-        raise_if_failed(worker, message)
-        if isinstance(message, Ready):
-            return message
+    others: list[tuple[Worker, Any]] = []
+    try:
+        while True:
+            try:
+                speaker, message = inbox.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                worker.kill()
+                raise WorkerDied(worker.role, worker.exit_code) from None
+            if speaker is not worker:
+                others.append((speaker, message))
+                continue
+            raise_if_failed(worker, message)
+            if isinstance(message, Ready):
+                return message
+    finally:
+        for each in others:
+            inbox.put(each)

@@ -121,7 +121,8 @@ class TradingSide:
         self._phases = frozenset[int]() if bare else sample_phases(market.segment_bars)
         self._sampled = True
         self._collector = None if bare else VitalsCollector(target_ms=regime.deadline_ms, tell=tell)
-        self._machine = Machine(lambda: {os.getpid(): "trading"}, stopwatch=time.monotonic)
+        # Of a GPU the one who watches knows: asking takes longer than a bar may.
+        self._machine = Machine(lambda: {os.getpid(): "trading"}, stopwatch=time.monotonic, gpu=False)
 
     def __enter__(self) -> TradingSide:
         return self
@@ -149,6 +150,7 @@ class TradingSide:
     def play(self, segment: int, *, sampled: bool = True) -> Played:
         """Run one segment, and judge it; sample memory in it if it is to be sampled."""
         self._sampled = sampled
+        self._pace.begin()
         began = time.monotonic()
         market = self._market.segment(segment)
         schedule = self._schedule(segment)
@@ -305,7 +307,8 @@ class _SoakParts(Rig):
 class Pace:
     """Keeps bars to a rate by the clock: those that fall due while one is answered wait, and count as late.
 
-    ``queue_bars`` is how many were due and unanswered when the last one was begun.
+    None falls due between two segments: what goes by there, judging one and building the next one's engine, is the
+    rig's time and no system's. ``queue_bars`` is how many were due and unanswered when the last one was begun.
     """
 
     def __init__(self, rate: float, stopwatch: Callable[[], float]) -> None:
@@ -313,6 +316,10 @@ class Pace:
         self._stopwatch = stopwatch
         self._due: float | None = None
         self.queue_bars = 0
+
+    def begin(self) -> None:
+        """Let the next bar fall due when it is waited for: a segment begins."""
+        self._due = None
 
     def wait(self) -> float:
         """Wait until the next bar is due; gives back how late it is already, in seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import traceback
 from collections.abc import Iterator
@@ -92,6 +93,8 @@ def _telling(pipe: Connection) -> Iterator[None]:
     """Tell through the pipe what a side raises; end quietly where nobody listens any more."""
     # Ctrl-C goes to all processes of a terminal; the one that watches decides what becomes of the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What a user's code prints is a message; stdout is for the result, and not this process's.
+    os.dup2(2, 1)
     try:
         yield
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -128,6 +132,19 @@ def test_a_long_stage_before_the_first_bar_says_now_and_then_how_far_it_is() -> 
         "forecasting ahead: 750 of 1,000",
         "downloading (MB) ...",
     ]
+
+
+@pytest.mark.parametrize("reader", ["gone", "full"])
+def test_a_log_that_takes_no_more_does_not_end_the_run(reader: str) -> None:
+    if reader == "gone":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open("/dev/full", os.O_WRONLY)
+    code = "from cli.dashboard import Dashboard; view = Dashboard('x'); view.stage('a', 1); view.stage('b', 1)"
+    done = subprocess.run([sys.executable, "-c", code], stderr=writing, check=False)
+    os.close(writing)
+    assert done.returncode == 0
 
 
 def test_nothing_is_said_of_a_run_that_had_no_bar() -> None:

@@ -93,6 +93,19 @@ def test_without_a_limit_the_machines_memory_is_it(tmp_path: Path, limit: str) -
     assert total > 256 * MIB and 0 < used < total
 
 
+def test_the_tightest_group_above_counts_and_none_that_exceeds_the_machine(tmp_path: Path) -> None:
+    root, proc = tmp_path / "cgroup", tmp_path / "proc"
+    own = root / "tight" / "own"
+    own.mkdir(parents=True)
+    (proc / "self").mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text("0::/tight/own\n")
+    for place, limit in ((own, "max"), (root / "tight", str(64 << 20)), (root, str(1 << 59))):
+        (place / "memory.current").write_text(str(32 << 20))
+        (place / "memory.max").write_text(limit)
+        (place / "memory.stat").write_text("inactive_file 0\n")
+    assert memory_of_container(root, proc) == (32 << 20, 64 << 20)
+
+
 def test_of_several_gpus_the_fullest_counts() -> None:
     assert gpu_memory("100, 1000\n900, 1000\n") == (900 * MIB, 1000 * MIB)
     assert gpu_memory("N/A, N/A\n") is None

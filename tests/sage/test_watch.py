@@ -150,6 +150,16 @@ def test_time_that_begins_at_nought_again_takes_none_away() -> None:
     assert changes(stream) == [(4.0, "machine.memory", True)]
 
 
+def test_a_trading_process_that_stalls_or_dies_is_told_of() -> None:
+    watch = Watch()
+    watch.see(Vitals(elapsed_s=1.0))
+    stalled = watch.see(Vitals(elapsed_s=2.0, stalled=True))
+    died = watch.see(Vitals(elapsed_s=3.0, deaths=1))
+    assert [(alert.name, alert.severity, alert.raised) for alert in (*stalled, *died)] == [
+        ("run.stalled", Severity.HIGH, True), ("run.stalled", Severity.HIGH, False), ("run.died", Severity.HIGH, True),
+    ]  # fmt: skip
+
+
 def test_a_level_below_full_is_told_of_after_so_many_bars() -> None:
     stream = [Vitals(degraded_bars=bars_, level="SMART", elapsed_s=bars_ / 10) for bars_ in range(1, 60)]
     back = [Vitals(level="FULL", elapsed_s=10.0 + at) for at in range(70)]
@@ -192,7 +202,7 @@ def test_the_rules_know_every_alert_of_the_detector_and_its_severity() -> None:
 
 def test_severities_are_those_that_were_asked_for() -> None:
     high = {rule.name for rule in rules(CONFIG) if rule.severity is Severity.HIGH}
-    assert high == {"model.health", "model.breaker", "machine.memory"}
+    assert high == {"model.health", "model.breaker", "machine.memory", "run.stalled", "run.died"}
 
 
 def test_the_words_say_how_much_and_beside_what() -> None:

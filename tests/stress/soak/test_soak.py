@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from data.errors import DataError, OptionError
 from regime.errors import ModelUnavailable, UserCodeRaised
 from sage.config import BacktestConfig, ModelConfig, OwnConfig
 from sage.vitals import Vitals
+from stress.soak import soak
 from stress.soak.config import FaultLoad, SoakConfig, check, soak_backtest
 from stress.soak.journal import JOURNAL
 from stress.soak.launch import Outcome, run_soak
+from stress.soak.plants import Plant
 from stress.soak.report import HTML_FILE, JSON_FILE
 from stress.soak.verdict import Status
 
@@ -149,6 +152,49 @@ def test_a_trading_process_that_is_killed_is_replaced_and_the_soak_fails(tmp_pat
     assert checks(found)["steadiness"] is Status.FAILED
 
 
+def test_a_trading_process_that_hangs_is_told_of_given_up_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "STALL_S", 2.0)
+    monkeypatch.setattr(soak, "GIVEN_UP_S", 3.0)
+    monkeypatch.setattr(soak, "SAMPLE_S", 0.5)
+
+    def stop() -> None:
+        (trading,) = [one for one in psutil.Process().children() if _has_a_model(one)]
+        os.kill(trading.pid, signal.SIGSTOP)
+
+    looking = Onlooker(SEGMENT_BARS + 50, stop)
+    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=2 * SEGMENT_BARS)
+    found = run_soak(config, tmp_path / "run", looking)
+    assert [line["segment"] for line in found.record.segments] == [0, 1]
+    assert found.record.event_count("stalled") == found.record.event_count("trading_died") == 1
+    assert checks(found)["steadiness"] is Status.FAILED
+    # Those who look on heard of it while nothing else was heard, and that it died.
+    stalled = [vitals for vitals in looking.vitals if vitals.stalled]
+    assert len(stalled) >= 3 and len({vitals.machine for vitals in stalled}) >= 2
+    assert looking.vitals[-1].deaths == 1
+    # Counts are of the whole soak, whoever traded.
+    assert max(vitals.bars for vitals in looking.vitals) > 2 * SEGMENT_BARS
+    assert sum(looking.vitals[-1].levels.values()) == looking.vitals[-1].signals
+
+
+def test_a_control_that_dies_before_anybody_listens_is_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "control_segments", dies_at_once)
+    found = run_soak(dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=SEGMENT_BARS), tmp_path / "run", Onlooker())
+    assert found.record.event_count("control_died") == 1
+    (memory,) = [
+        one for one in found.assessment.checks if one.name == "memory of the trading process beyond NautilusTrader"
+    ]
+    assert memory.status is Status.UNDECIDED and "there is no control" in memory.told
+
+
+def dies_at_once(pipe: Connection, config: SoakConfig) -> None:
+    """In the place of a control."""
+    os._exit(3)
+
+
 def _has_a_model(process: psutil.Process) -> bool:
     return any("stress.faulty_server" in " ".join(child.cmdline()) for child in process.children())
 
@@ -191,6 +237,8 @@ def test_a_model_that_is_not_there_is_said_before_anything_is_written_down(tmp_p
     base = BacktestConfig(model=ModelConfig(name="no-such-model"))
     with pytest.raises(ModelUnavailable, match="no-such-model"):
         run_soak(dataclasses.replace(SMALL, backtest=soak_backtest(base)), tmp_path / "run", Onlooker())
+    # Its place is free for the next try.
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_users_strategy_raises_ends_the_soak_with_a_report_up_to_there(tmp_path: Path) -> None:
@@ -213,6 +261,7 @@ def test_what_a_users_strategy_raises_ends_the_soak_with_a_report_up_to_there(tm
         ({"segment_bars": 100}, "too short to mend in"),
         ({"leak_limit_mb_per_hour": 0.0}, "leak-limit"),
         ({"recycle_mb": 1.0}, "--recycle-mb"),
+        ({"plants": (Plant.parse("native@model=5"),)}, "one at a time"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:

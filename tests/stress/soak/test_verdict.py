@@ -23,13 +23,18 @@ def process(role: str, pid: int, megabytes: float, files: int = 15) -> dict[str,
     return {"role": role, "pid": pid, "rss": size, "pss": size, "shm": 0, "files": files, "threads": 6, "cpu": 1.0}
 
 
+def pinned(level: int | None) -> dict[str, Any]:
+    """A configuration, as far as it is looked at."""
+    return {"backtest": {"regime": {"pinned_level": level}}}
+
+
 def journal(
     leak: dict[str, float] | None = None, recycle_every: int = 0, files_per_hour: float = 0.0, **changes: Any
 ) -> Iterator[dict[str, Any]]:
     """Lines of a soak of three hours; ``leak`` is in MB per hour, by role. NT itself grows by 40 MB an hour."""
     rng = np.random.default_rng(4)
     leak = {"nautilus": 40.0} | (leak or {})
-    yield {"kind": "soak", "at_s": 0.0, "limits": LIMITS, "faults": "none"} | changes
+    yield {"kind": "soak", "at_s": 0.0, "limits": LIMITS, "faults": "none", "config": pinned(None)} | changes
     began = 0.0
     generation = 0
     for segment in range(int(HOURS * 3600 / SEGMENT_S)):
@@ -137,3 +142,51 @@ def test_a_soak_that_has_hardly_begun_is_undecided() -> None:
     lines = list(journal())[:40]
     assert assess(Record.of(lines)).status is Status.UNDECIDED
     assert assess(Record.of(lines[:1])).status is Status.UNDECIDED
+
+
+def without_minutes(p99_ms: float) -> Iterator[dict[str, Any]]:
+    """At a rate at which no minute has the answers that a p99 takes."""
+    for line in journal():
+        if line["kind"] == "minute":
+            line["latency"] = line["latency"] | {"answers": 120, "p99": None}
+        yield line
+    yield {"kind": "totals", "at_s": 1.0, "generation": 0, "latency": {"p99": p99_ms}, "model_restarts": 0}
+
+
+@pytest.mark.parametrize(("p99_ms", "status"), [(8.0, Status.PASSED), (70.0, Status.FAILED)])
+def test_at_a_low_rate_the_p99_of_the_whole_run_is_judged(p99_ms: float, status: Status) -> None:
+    assert statuses(without_minutes(p99_ms))["latency"] is status
+
+
+def dies(lines: Iterator[dict[str, Any]], after_h: float) -> Iterator[dict[str, Any]]:
+    """The control dies at an hour, and is not sampled any more."""
+    for line in lines:
+        if line["kind"] != "sample" or line["side"] != "control" or line["at_s"] < 3600.0 * after_h:
+            yield line
+    yield {"kind": "event", "at_s": 3600.0 * after_h, "event": "control_died", "detail": "gone"}
+
+
+BEYOND = "memory of the trading process beyond NautilusTrader"
+
+
+@pytest.mark.parametrize(
+    ("after_h", "leak", "status"),
+    [
+        (1.5, {}, Status.UNDECIDED),
+        (1.5, {"trading": 300.0}, Status.FAILED),
+        (0.0, {}, Status.UNDECIDED),
+        (0.0, {"nautilus": 0.0}, Status.PASSED),
+    ],
+)
+def test_without_its_control_a_soak_passes_only_what_needs_none(
+    after_h: float, leak: dict[str, float], status: Status
+) -> None:
+    assert statuses(dies(journal(leak), after_h))[BEYOND] is status
+
+
+def test_a_process_that_was_never_sampled_is_not_passed() -> None:
+    lines = [line for line in journal() if line["kind"] != "sample" or line["side"] != "trading"]
+    found = statuses(iter(lines))
+    assert found[BEYOND] is found["memory of the model process"] is Status.UNDECIDED
+    lines[0]["config"] = pinned(2)
+    assert "memory of the model process" not in statuses(iter(lines))
