@@ -53,56 +53,76 @@ class SyntheticMarket:
 
 def simulate(config: SyntheticConfig) -> SyntheticMarket:
     """Simulate a market. Equal configurations give equal bars, and more bars only add to the end of fewer."""
-    # One stream of random numbers for each purpose: how far one is drawn does not move the others.
-    streams = [np.random.default_rng([config.seed, purpose]) for purpose in range(7)]
-    size = BarSize(config.bar_seconds)
-    direction = _chain(streams[0], streams[1], config.bars, [config.mean_direction_bars] * len(DIRECTIONS))
-    mean_stays = [config.mean_low_volatility_bars, config.mean_high_volatility_bars]
-    turbulent = _chain(streams[2], streams[3], config.bars, mean_stays)
-    ts_close = START_NS + size.nanos * np.arange(1, config.bars + 1, dtype=np.int64)
+    return Simulation(config).go_on(config.bars)
 
-    hour = (ts_close // 1_000_000_000 % 86_400) / 3600.0
-    season = np.exp(config.daily_season * np.sin(2 * np.pi * (hour - 9.0) / 24.0))
-    scale = np.where(turbulent == 1, config.volatility_high, config.volatility_low) * season
-    drift = np.array([0.0, config.drift, -config.drift])[direction]
-    nu = config.degrees_of_freedom
-    shock = streams[4].standard_t(nu, size=config.bars) * np.sqrt((nu - 2.0) / nu)
-    returns = scale * (drift + shock)
 
-    log_close = np.log(config.start_price) + np.cumsum(returns)
-    log_open = np.concatenate([[np.log(config.start_price)], log_close[:-1]])
-    # A Brownian bridge between open and close gives high and low the spread that such a bar has.
-    steps = streams[5].standard_normal((config.bars, _STEPS_PER_BAR)) * (scale / np.sqrt(_STEPS_PER_BAR))[:, None]
-    walk = np.cumsum(steps, axis=1)
-    fraction = np.arange(1, _STEPS_PER_BAR + 1) / _STEPS_PER_BAR
-    path = log_open[:, None] + returns[:, None] * fraction + walk - walk[:, -1:] * fraction
-    close, opened = np.exp(log_close), np.exp(log_open)
-    high = np.maximum(np.exp(path.max(axis=1)), np.maximum(opened, close))
-    low = np.minimum(np.exp(path.min(axis=1)), np.minimum(opened, close))
-    activity = np.exp(0.5 * streams[6].standard_normal(config.bars)) * (0.5 + np.abs(shock))
-    volume = 900.0 * activity * scale / config.volatility_low
+class Simulation:
+    """A market that is simulated some bars at a time, so that no more of it need be held than is wanted.
 
-    def to_tick(values: FloatArray) -> FloatArray:
-        return np.maximum(np.round(values, config.price_decimals), 10.0**-config.price_decimals)
+    The same bars as at once, but for the rounding of a logarithm; ``config.bars`` is of no account.
+    """
 
-    bars = Bars(
-        ts_close, to_tick(opened), to_tick(high), to_tick(low), to_tick(close),
-        np.round(volume, config.volume_decimals),
-    )  # fmt: skip
-    return SyntheticMarket(bars, np.array(DIRECTIONS)[direction], np.array(VOLATILITIES)[turbulent])
+    def __init__(self, config: SyntheticConfig) -> None:
+        self._config = config
+        # One stream of random numbers for each purpose: how far one is drawn does not move the others.
+        self._streams = [np.random.default_rng([config.seed, purpose]) for purpose in range(7)]
+        self._bars = 0
+        self._log_price = float(np.log(config.start_price))
+        self._direction = self._turbulence = 0
+
+    def go_on(self, bars: int) -> SyntheticMarket:
+        """So many bars more."""
+        config, streams = self._config, self._streams
+        size = BarSize(config.bar_seconds)
+        stays = [config.mean_direction_bars] * len(DIRECTIONS)
+        direction, self._direction = _chain(streams[0], streams[1], bars, stays, self._direction)
+        stays = [config.mean_low_volatility_bars, config.mean_high_volatility_bars]
+        turbulent, self._turbulence = _chain(streams[2], streams[3], bars, stays, self._turbulence)
+        ts_close = START_NS + size.nanos * np.arange(self._bars + 1, self._bars + bars + 1, dtype=np.int64)
+
+        hour = (ts_close // 1_000_000_000 % 86_400) / 3600.0
+        season = np.exp(config.daily_season * np.sin(2 * np.pi * (hour - 9.0) / 24.0))
+        scale = np.where(turbulent == 1, config.volatility_high, config.volatility_low) * season
+        drift = np.array([0.0, config.drift, -config.drift])[direction]
+        nu = config.degrees_of_freedom
+        shock = streams[4].standard_t(nu, size=bars) * np.sqrt((nu - 2.0) / nu)
+        returns = scale * (drift + shock)
+
+        log_close = self._log_price + np.cumsum(returns)
+        log_open = np.concatenate([[self._log_price], log_close[:-1]])
+        # A Brownian bridge between open and close gives high and low the spread that such a bar has.
+        steps = streams[5].standard_normal((bars, _STEPS_PER_BAR)) * (scale / np.sqrt(_STEPS_PER_BAR))[:, None]
+        walk = np.cumsum(steps, axis=1)
+        fraction = np.arange(1, _STEPS_PER_BAR + 1) / _STEPS_PER_BAR
+        path = log_open[:, None] + returns[:, None] * fraction + walk - walk[:, -1:] * fraction
+        close, opened = np.exp(log_close), np.exp(log_open)
+        high = np.maximum(np.exp(path.max(axis=1)), np.maximum(opened, close))
+        low = np.minimum(np.exp(path.min(axis=1)), np.minimum(opened, close))
+        activity = np.exp(0.5 * streams[6].standard_normal(bars)) * (0.5 + np.abs(shock))
+        volume = 900.0 * activity * scale / config.volatility_low
+        self._bars += bars
+        self._log_price = float(log_close[-1]) if bars else self._log_price
+
+        def to_tick(values: FloatArray) -> FloatArray:
+            return np.maximum(np.round(values, config.price_decimals), 10.0**-config.price_decimals)
+
+        found = Bars(
+            ts_close, to_tick(opened), to_tick(high), to_tick(low), to_tick(close),
+            np.round(volume, config.volume_decimals),
+        )  # fmt: skip
+        return SyntheticMarket(found, np.array(DIRECTIONS)[direction], np.array(VOLATILITIES)[turbulent])
 
 
 def _chain(
-    leaving: np.random.Generator, jumping: np.random.Generator, bars: int, mean_stay_bars: list[float]
-) -> NDArray[np.int64]:
-    """A Markov chain that starts in state 0 and leaves each state for any other with equal probability."""
+    leaving: np.random.Generator, jumping: np.random.Generator, bars: int, mean_stay_bars: list[float], state: int
+) -> tuple[NDArray[np.int64], int]:
+    """A Markov chain from a state on, which leaves each for any other with equal probability; and the next state."""
     states = len(mean_stay_bars)
     leave = leaving.random(bars)
     jump = jumping.integers(1, states, size=bars)
     out = np.empty(bars, dtype=np.int64)
-    state = 0
     for bar in range(bars):
         out[bar] = state
         if leave[bar] < 1.0 / mean_stay_bars[state]:
             state = (state + int(jump[bar])) % states
-    return out
+    return out, state

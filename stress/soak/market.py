@@ -13,7 +13,7 @@ from data.bars import Bars
 from data.catalog import to_nautilus
 from data.errors import DataError
 from data.market import Market, synthetic_market
-from data.synthetic import SyntheticConfig, simulate
+from data.synthetic import Simulation, SyntheticConfig
 
 LAP_BARS = 50_000
 """Of a simulated lap: its price seldom leaves a hundredth or a hundred times where it began."""
@@ -52,25 +52,41 @@ class EndlessMarket:
         self._history = history
         plain = history or synthetic_market(SyntheticConfig(bars=1, seed=seed))
         self._plain = dataclasses.replace(plain, nautilus_bars=[], labels=None)
-        self._lap = 0, self._simulated(0) if history is None else history.bars
-        self.segments_in_lap = len(self._lap[1]) // segment_bars
-        stamps = self._lap[1].ts_close_ns
+        self._next: tuple[int, Simulation] | None = None
+        bars = max(LAP_BARS, segment_bars) if history is None else len(history.bars)
+        self.segments_in_lap = bars // segment_bars
+        lasts_ns = bars * plain.size.nanos
+        if history is not None:
+            lasts_ns = int(history.bars.ts_close_ns[-1] - history.bars.ts_close_ns[0]) + plain.size.nanos
         # In whole weeks, so that hours and days of the week stay what they were.
-        weeks = math.ceil((int(stamps[-1] - stamps[0]) + self._plain.size.nanos + gap_s * 1e9) / _WEEK_NS)
-        self._lap_ns = weeks * _WEEK_NS
+        self._lap_ns = math.ceil((lasts_ns + gap_s * 1e9) / _WEEK_NS) * _WEEK_NS
 
     def segment(self, number: int) -> Market:
         """The market of one segment."""
         lap, place = divmod(number, self.segments_in_lap)
-        if self._history is None and self._lap[0] != lap:
-            self._lap = lap, self._simulated(lap)
         first = place * self.segment_bars
-        stamps, *values = self._lap[1][first : first + self.segment_bars].columns()
+        if self._history is None:
+            found = self._simulated(lap, place)
+        else:
+            found = self._history.bars[first : first + self.segment_bars]
+        stamps, *values = found.columns()
         bars = Bars(stamps + lap * self._lap_ns, *values)
         market = self._plain
         nautilus_bars = to_nautilus(bars, market.instrument, market.size)
         return dataclasses.replace(market, bars=bars, nautilus_bars=nautilus_bars)
 
-    def _simulated(self, lap: int) -> Bars:
-        # More bars of a simulation only add to the end of fewer, so that its length is of no account.
-        return simulate(SyntheticConfig(bars=max(LAP_BARS, self.segment_bars), seed=self._seed + lap)).bars
+    def _simulated(self, lap: int, place: int) -> Bars:
+        """A segment of a lap; the one after the last that was asked for costs no more than itself.
+
+        Never a lap as a whole: arrays of its size come and go in steps of many megabytes, which memory would show.
+        """
+        wanted = lap * self.segments_in_lap + place
+        if self._next is None or self._next[0] != wanted:
+            simulation = Simulation(SyntheticConfig(seed=self._seed + lap))
+            for _ in range(place):
+                simulation.go_on(self.segment_bars)
+        else:
+            simulation = self._next[1]
+        bars = simulation.go_on(self.segment_bars).bars
+        self._next = (wanted + 1, simulation) if place + 1 < self.segments_in_lap else None
+        return bars

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data.bars import BarSize
 from data.quality import check
 from data.sources import RawBars
-from data.synthetic import DIRECTIONS, START_NS, VOLATILITIES, SyntheticConfig, SyntheticMarket, simulate
+from data.synthetic import DIRECTIONS, START_NS, VOLATILITIES, Simulation, SyntheticConfig, SyntheticMarket, simulate
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,16 @@ def test_returns_have_heavy_tails() -> None:
     returns = np.diff(np.log(simulate(calm).bars.close))
     standard = (returns - returns.mean()) / returns.std()
     assert (standard**4).mean() > 4.0
+
+
+@settings(max_examples=20)
+@given(parts=st.lists(st.integers(1, 120), min_size=1, max_size=5), seed=st.integers(0, 50))
+def test_a_market_some_bars_at_a_time_is_the_same_market(parts: list[int], seed: int) -> None:
+    config = SyntheticConfig(bars=sum(parts), seed=seed)
+    whole, simulation = simulate(config), Simulation(config)
+    found = [simulation.go_on(part) for part in parts]
+    assert np.concatenate([one.direction for one in found]).tolist() == whole.direction.tolist()
+    assert np.concatenate([one.volatility for one in found]).tolist() == whole.volatility.tolist()
+    for number, column in enumerate(whole.bars.columns()):
+        pieces = np.concatenate([one.bars.columns()[number] for one in found])
+        assert pieces == pytest.approx(column, rel=1e-9, abs=0.011)
