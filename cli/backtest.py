@@ -179,6 +179,7 @@ def backtest(
             run = run_backtest(settings, progress, observer=observer)
             progress.stage("writing the report", 1)
             figures = rundir.write(run, directory)
+            progress.advance(1)
             found = None
             if check_lookahead and run.stopped is None:
                 found = lookahead.as_report(lookahead.check_lookahead(run, cuts, progress))

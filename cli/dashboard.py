@@ -110,7 +110,7 @@ class Dashboard:
         for change in _changes(before, vitals):
             self._changes.appendleft(change)
             if not self._drawn:
-                self._line(alert_line(change), due=False)
+                self._line(f"{vitals.bars:,} bars: {alert_line(change)}", due=False)
         picture.changes = tuple(self._changes)
         picture.vitals = vitals
         self._line_if_due()

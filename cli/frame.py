@@ -123,7 +123,7 @@ def plain_line(picture: Picture) -> str:
         f"{vitals.bars:,}{total} bars, {vitals.bars_per_s:,.0f}/s",
         f"{clock(left)} left" if left is not None and under_way(vitals) else "",
         f"FULL {_percent(full, '-')}, now {vitals.level}",
-        f"p99 {_ms(_p99_now(vitals), '-')} ms",
+        f"p99 {_ms(_p99_now(vitals), '–')} ms",
         f"breaker {vitals.breaker}" if vitals.breaker != "closed" else "",
         f"coverage {_percent(vitals.coverage, '-')}",
         f"memory {sum(map(resident, vitals.machine.processes)) / _MB:,.0f} MB" if vitals.machine is not None else "",
@@ -134,8 +134,10 @@ def plain_line(picture: Picture) -> str:
 
 
 def alert_line(alert: Alert) -> str:
-    """An alert that came or went."""
-    return printable(f"{alert.severity} {'raised' if alert.raised else 'cleared'} {alert.name}: {alert.detail}")
+    """An alert that came, and why; or went."""
+    if not alert.raised:
+        return printable(f"{alert.severity} cleared {alert.name}")
+    return printable(f"{alert.severity} raised {alert.name}: {alert.detail}")
 
 
 def printable(text: str) -> str:
@@ -203,7 +205,7 @@ def _level_now(vitals: Vitals, pen: Pen) -> Text:
 
 def _model(vitals: Vitals) -> Text:
     text = Text.assemble("breaker ", (vitals.breaker, "green" if vitals.breaker == "closed" else "bold red"))
-    text.append(f" (opened {vitals.breaker_openings:,} times)   restarts ")
+    text.append(f" (openings {vitals.breaker_openings:,})   restarts ")
     text.append(f"{vitals.model_restarts:,}", "yellow" if vitals.model_restarts else "")
     return text.append(f"   recycled {vitals.model_recycled:,}")
 

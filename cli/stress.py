@@ -13,10 +13,14 @@ from cli.exits import ExitCode, errors_as_exit_codes
 from cli.options import choice
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cli.dashboard import Dashboard
+    from regime.alerts import Alert
     from sage.telemetry import Telemetry, TelemetrySummary
     from sage.vitals import Vitals
     from stress.soak.launch import Outcome
+    from stress.soak.record import Record
 
 _PRINTED = (0, 1, 2, 4, 7)
 """Columns of the report's table that a terminal has room for."""
@@ -30,9 +34,11 @@ def stress(
     out: Annotated[
         Path | None, typer.Option(help="Where journal, stress.json and report.html go; runs/<time>-stress by default.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with what an earlier soak left here.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with what an earlier soak left here, with the same options.")
+    ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Bars a second, whether answered or not. Default: as fast as it goes.")
+        float | None, typer.Option(help="Bars a second, whether answered or not. Default, and 0: as fast as it goes.")
     ] = None,
     faults: Annotated[str, typer.Option(help="none, light or heavy, from the catalogue of faults.")] = "none",
     background: Annotated[int, typer.Option(help="Busy processes beside it.")] = 0,
@@ -80,10 +86,18 @@ def stress(
         from sage.rundir import choose_directory
         from sage.telemetry import telemetry
         from stress.soak.config import FaultLoad, SoakConfig, check, soak_backtest
-        from stress.soak.launch import run_soak
+        from stress.soak.launch import planned_length, run_soak
         from stress.soak.plants import Plant
         from stress.soak.worker import endless_market
 
+        if resume is not None and out is not None:
+            raise OptionError("--out and --resume exclude each other: what goes on stays where it is")
+        if architecture is not None and model is not None:
+            raise OptionError("--architecture and --model exclude each other: only one of them can forecast")
+        if deadline_ms == 0:
+            raise OptionError("--deadline-ms 0: a soak is judged by its deadline; the default is 50")
+        if resume is not None and hours is None and bars is None:
+            hours, bars = planned_length(resume)
         base = load_config(config) if config is not None else BacktestConfig()
         base = with_values(
             base,
@@ -119,13 +133,12 @@ def stress(
             recycle_mb=recycle_mb,
             plants=tuple(map(Plant.parse, plant or ())),
         )
-        if resume is not None and out is not None:
-            raise OptionError("--out and --resume exclude each other: what goes on stays where it is")
         # Everything that can be refused is, before a directory is made.
         check(settings)
         endless_market(settings)
         telling = telemetry(base.watch, alerts=alerts, webhook_url_env=webhook_url_env, metrics_port=metrics_port)
         consumer: Telemetry | None = None
+        directory: Path | None = None
         try:
             with telling as consumer:
                 directory = resume or choose_directory(out, "stress")
@@ -134,13 +147,16 @@ def stress(
                 with Dashboard("SAGE stress") as view:
                     found = run_soak(settings, directory, _Audience(view, consumer), resume=resume is not None)
         except Exception:
+            if directory is not None and (directory / "stress.json").exists():
+                typer.echo(f"sage: what there was by then is in {directory}", err=True)
             # What was told to nobody is said also where the soak has no other end.
             for problem in consumer.summary.problems if consumer is not None else ():
                 typer.echo(f"sage: {problem}", err=True)
             raise
         _tell(found, consumer.summary, as_json=as_json)
         if found.interrupted:
-            raise KeyboardInterrupt(f"the report up to here is in {directory}; to go on: --resume {directory}")
+            again = f"to go on, give the same options and --resume {directory}"
+            raise KeyboardInterrupt(f"the report up to here is in {directory}; {again}")
         raise typer.Exit(int(CODES[str(found.assessment.status)]))
 
 
@@ -155,10 +171,17 @@ class _Audience:
         """Something begins that is no bar yet."""
         self._view.stage(name, total)
 
-    def update(self, vitals: Vitals) -> None:
-        """How things are."""
+    def update(self, vitals: Vitals) -> Sequence[Alert]:
+        """How things are; gives back the alerts that came or went by it."""
         self._consumer(vitals)
         self._view.update(dataclasses.replace(vitals, alerts=self._consumer.active))
+        return self._consumer.newest
+
+
+def _faults_told(record: Record) -> str:
+    """How many segments had faults planted in them."""
+    count = sum(bool(line["faults"]) for line in record.segments)
+    return f"in {count:,} of {len(record.segments):,} segments, on purpose" if record.begun["faults"] != "none" else ""
 
 
 def _tell(found: Outcome, told: TelemetrySummary, *, as_json: bool) -> None:
@@ -178,7 +201,7 @@ def _tell(found: Outcome, told: TelemetrySummary, *, as_json: bool) -> None:
 
     console = result_console()
     record, assessment = found.record, found.assessment
-    table = Table(title="[bold]Memory[/bold]", title_justify="left", box=None)
+    table = Table(title="[bold]SAGE stress: memory[/bold]", title_justify="left", box=None)
     for number in _PRINTED:
         table.add_column(COLUMNS[number], justify="right" if number else "left", no_wrap=number > 0)
     for row in growth_rows(assessment):
@@ -189,10 +212,13 @@ def _tell(found: Outcome, told: TelemetrySummary, *, as_json: bool) -> None:
     rows = [
         ("soak", f"{record.seconds / 3600.0:.2f} hours, {bars:,} bars in {len(record.segments):,} segments"),
         ("levels", "  ".join(f"{name} {count:,}" for name, count in record.counts("levels").items())),
+        ("below FULL for", "  ".join(f"{name} {count:,}" for name, count in record.counts("reasons").items()) or "–"),
+        *([("faults", faults)] if (faults := _faults_told(record)) else []),
         *((f"{check.status}", f"{check.name}: {check.told}") for check in assessment.checks),
+        *(("note", note) for note in record.notes),
         *(("alerts" if not number else "", line) for number, line in enumerate(str(told).splitlines())),
         ("verdict", str(assessment.status)),
-        ("report", str(found.directory / HTML_FILE)),
+        ("report", str(found.directory / HTML_FILE) if found.is_written else "could not be written"),
     ]
     console.print(table_of(rows, "[bold]SAGE stress[/bold]"), highlight=False)
     console.print("Built with technology from NXAI", style="dim", highlight=False)

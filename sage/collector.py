@@ -216,7 +216,7 @@ class VitalsCollector:
         if level is Level.FULL:
             self._degraded_bars = 0
             return
-        self._reasons.update(signal.reasons)
+        self._reasons.update(set(signal.reasons))
         faulty = any(reason.is_fault for reason in signal.reasons)
         self._degraded_bars = self._degraded_bars + 1 if faulty else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from nautilus_trader.backtest.config import BacktestEngineConfig
@@ -97,11 +98,24 @@ def trade(
     finally:
         if observer is not None:
             observer.detach()
-        engine.dispose()
-        # NT 1.221 keeps every engine with its actors and strategies for as long as the process lives. What hangs on
-        # ours, kilobytes a bar, must not be kept with them.
+        end(engine)
+        # What hangs on our actors and strategies, kilobytes a bar, must not be kept with NT's.
         for component in (actor, log, books, strategy):
             component.__dict__.clear()
+
+
+def end(engine: BacktestEngine) -> None:
+    """Have done with an engine.
+
+    NT 1.221 keeps every engine that had actors or strategies for as long as the process lives. One that was reset has
+    let go of bars, orders and events, which is most of it: of 1,000 bars with 30 orders 0.1 MB are left, not 0.6.
+    """
+    try:
+        # A user's strategy has a say in the reset, and nothing that it does there matters any more.
+        with contextlib.suppress(Exception, SystemExit):
+            engine.reset()
+    finally:
+        engine.dispose()
 
 
 def _strategy(run: BacktestRun, rig: Rig, own: Plugin | None) -> tuple[Strategy, SageStrategy | Bookkeeper]:

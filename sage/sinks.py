@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -82,25 +81,30 @@ class LogSink:
 
 
 class FileSink:
-    """One line of JSON for each alert, appended as it comes.
+    """One line of JSON for each alert, appended as it comes; that it can be is found out at once.
 
     Parameters
     ----------
     path
-        The file; it and its directory are made when there is something to write.
+        The file; it and its directory are made if they are not there.
     clock
         The time of day, in seconds since the epoch.
 
     Raises
     ------
     OptionError
-        If there is something at ``path`` that is no file.
+        If nothing can be appended to it.
     """
 
     def __init__(self, path: Path, clock: WallClock = time.time) -> None:
-        with contextlib.suppress(OSError):  # what cannot even be looked at will not be writable, and be reported
+        try:
             if path.exists() and not path.is_file():
                 raise OptionError(f"--alerts {path}: is no file; name a file to which alerts are appended")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab"):
+                pass
+        except OSError as error:
+            raise OptionError(f"--alerts {path}: {error.strerror or error}; name a file that can be written") from error
         self._path = path
         self._clock = clock
         self._sent, self._failed, self._error = 0, 0, ""
@@ -117,7 +121,7 @@ class FileSink:
                 file.write(line)
         except OSError as error:
             self._failed += 1
-            self._error = f"{type(error).__name__}: {error.strerror or error}"
+            self._error = error.strerror or str(error)
         else:
             self._sent += 1
 

@@ -226,7 +226,10 @@ def _breaker(before: Vitals, now: Vitals) -> float:
 
 
 def _told_breaker(vitals: Vitals, _: float, raised: bool) -> str:
-    return f"the breaker is {vitals.breaker}; opened {vitals.breaker_openings} times" if raised else "closed again"
+    if not raised:
+        return "closed again"
+    again = ", and has closed since" if vitals.breaker == "closed" else ""
+    return f"the breaker opened{again}; openings so far: {vitals.breaker_openings}"
 
 
 def _restarts(before: Vitals, now: Vitals) -> float:

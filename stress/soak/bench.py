@@ -11,9 +11,11 @@ import queue
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from regime.alerts import Alert
 from sage.telemetry import Telemetry, telemetry
 from sage.vitals import Vitals
 from sage.watch import WatchConfig
@@ -39,9 +41,10 @@ class Onlooker:
     def stage(self, name: str, total: int) -> None:
         """Do nothing."""
 
-    def update(self, vitals: Vitals) -> None:
+    def update(self, vitals: Vitals) -> Sequence[Alert]:
         """How things are."""
         self._consumer(vitals)
+        return self._consumer.newest
 
 
 def measure(segments: int = SEGMENTS) -> list[tuple[float, float]]:

@@ -19,6 +19,7 @@ PHASES = 4
 SEGMENT_S_MAX = 120.0
 """At a given rate a segment takes no longer than this: what is stopped or fails is stopped soon."""
 
+SEGMENTS_MIN = 20
 SEGMENT_BARS_MIN = 20
 FAULTY_SEGMENT_BARS_MIN = 500
 HOURS_MAX = 24 * 365.0
@@ -65,9 +66,16 @@ class SoakConfig:
         """Bars of a segment: as configured, or as many as the rate allows in reasonable time."""
         if self.segment_bars is not None:
             return self.segment_bars
-        if not self.rate:
+        if not (math.isfinite(self.rate) and self.rate > 0):
             return SEGMENT_BARS
-        return max(SEGMENT_BARS_MIN, min(SEGMENT_BARS, math.floor(self.rate * SEGMENT_S_MAX)))
+        seconds = SEGMENT_S_MAX
+        if self.hours is not None and 0 < self.hours < math.inf:
+            # Hours end with a segment: a short soak has short ones.
+            seconds = min(seconds, 3600.0 * self.hours / SEGMENTS_MIN)
+        least = SEGMENT_BARS_MIN
+        if self.faults is not FaultLoad.NONE and self.rate * SEGMENT_S_MAX >= FAULTY_SEGMENT_BARS_MIN:
+            least = FAULTY_SEGMENT_BARS_MIN
+        return max(least, min(SEGMENT_BARS, math.floor(self.rate * seconds)))
 
     @property
     def segments(self) -> int | None:

@@ -24,7 +24,7 @@ from data.market import Market
 from regime import nt_signal
 from sage.bookkeeper import ORDER_EVENTS
 from sage.config import BacktestConfig
-from sage.engine import nautilus_engine
+from sage.engine import end, nautilus_engine
 from sage.processes import Machine
 from sage.run import BacktestRun
 from stress.soak.market import EndlessMarket
@@ -150,4 +150,4 @@ class ControlSide:
             engine.add_strategy(ReplayOrders(ReplayConfig(bar_type=market.bar_type), orders, self, segment))
             engine.run()
         finally:
-            engine.dispose()
+            end(engine)

@@ -149,7 +149,7 @@ def _judged(
     pieces: Pieces, per_hour: Slope | None, growth_mb: float, limit: float, growth_limit: float
 ) -> tuple[GrowthVerdict, str]:
     if per_hour is None:
-        much = f"{len(pieces)} pieces of {len(pieces.begins)} generations"
+        much = f"{pieces.samples:,} samples of processes that had warmed up"
         what = "time does not pass" if can_fit(pieces) else "too little after warm-up"
         return GrowthVerdict.UNDECIDED, f"{what}: {much}; run longer, or recycle less often"
     interval = _interval(per_hour)

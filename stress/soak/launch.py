@@ -39,6 +39,7 @@ class Outcome:
     assessment: Assessment
     problems: tuple[str, ...]
     interrupted: bool = False
+    is_written: bool = True
 
 
 def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = False) -> Outcome:
@@ -72,6 +73,7 @@ def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = 
     """
     check(config)
     endless_market(config)  # what is wrong with the bars is said before any process is started
+    config = dataclasses.replace(config, segment_bars=_segment_bars(config, directory, resume=resume))
     earlier, began = _earlier(config, directory, resume=resume)
     with contextlib.ExitStack() as stack:
         shown = config
@@ -113,14 +115,30 @@ def _clear(directory: Path) -> None:
 def _finish(directory: Path, journal: Journal, *, interrupted: bool) -> Outcome:
     journal.checkpoint()
     problems = [f"{journal.lost}: {journal.unwritten:,} lines are not in the journal"] if journal.lost else []
+    written = True
     raw = journal.raw
     try:
         record, assessment = write(directory, raw)
     except OSError as error:
-        problems.append(f"{error.filename or directory}: {error.strerror or error}; the report was not written")
+        written = False
+        problems.append(f"{directory}: {error.strerror or error}; the report was not written")
         record = Record.of(parsed(raw))
         assessment = assess(record)
-    return Outcome(directory, record, assessment, tuple(problems), interrupted)
+    return Outcome(directory, record, assessment, tuple(problems), interrupted, written)
+
+
+def _segment_bars(config: SoakConfig, directory: Path, *, resume: bool) -> int:
+    """Bars of a segment, which the length of the soak may decide: one that goes on keeps to what it had."""
+    if resume and config.segment_bars is None:
+        begun = Record.of(parsed(read_journal(directory))).begun
+        return int(begun["config"]["segment_bars"])
+    return config.bars_a_segment
+
+
+def planned_length(directory: Path) -> tuple[float | None, int | None]:
+    """Hours and bars that an earlier soak was to last. Raises DataError if there is none."""
+    begun = Record.of(parsed(read_journal(directory))).begun
+    return begun["config"]["hours"], begun["config"]["bars"]
 
 
 def _earlier(config: SoakConfig, directory: Path, *, resume: bool) -> tuple[bytes, Record]:

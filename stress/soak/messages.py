@@ -69,7 +69,10 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Played:
-    """From a worker: a segment is over. ``violations`` are of the invariants, ``faults`` the schedule's text."""
+    """From a worker: a segment is over.
+
+    ``violations`` are of the invariants, ``faults`` the schedule's text, ``notes`` what people should know.
+    """
 
     generation: int
     segment: int
@@ -79,6 +82,7 @@ class Played:
     violations: tuple[str, ...]
     faults: str
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from regime.alerts import Alert
 from sage.processes import MachineSample
 from sage.vitals import Vitals
 from stress.soak.record import SUMMED
@@ -88,3 +89,11 @@ def total_values(vitals: Vitals) -> dict[str, Any]:
         "latency": dataclasses.asdict(vitals.latency),
         "coverage": vitals.coverage,
     }
+
+
+def alert_values(alert: Alert) -> dict[str, Any]:
+    """An alert that came or went."""
+    return {
+        "alert": alert.name, "severity": str(alert.severity), "state": "raised" if alert.raised else "cleared",
+        "detail": alert.detail,
+    }  # fmt: skip

@@ -36,6 +36,7 @@ class Record:
     minutes: list[dict[str, Any]] = field(default_factory=list)
     segments: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
     totals: dict[int, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -56,6 +57,8 @@ class Record:
                     found.minutes.append(line)
                 case "segment":
                     found.segments.append(line)
+                case "alert":
+                    found.alerts.append(line)
                 case "event":
                     found.events.append(line)
                 case "totals":
@@ -72,6 +75,13 @@ class Record:
         for line in self.totals.values():
             found.update(line[name])
         return dict(sorted(found.items()))
+
+    @property
+    def notes(self) -> list[str]:
+        """What people should know, of each trading process as it was at last."""
+        newest = {line["generation"]: line.get("notes", []) for line in self.segments}
+        began = [note for line in self.events for note in line.get("notes", [])]
+        return list(dict.fromkeys([*began, *(note for notes in newest.values() for note in notes)]))
 
     @property
     def asks_a_model(self) -> bool:

@@ -39,6 +39,8 @@ COLUMNS = (
 )
 POINTS_MAX = 2_000
 MARKS_MAX = 500
+_ROUNDED_MB = 100.0
+_TICKS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
 
 class _Outcome(Finding):
@@ -72,6 +74,8 @@ def as_document(record: Record, assessment: Assessment) -> dict[str, Any]:
         "latency_ms": {str(number): line["latency"] for number, line in record.totals.items()},
         "faults": sum(bool(line["faults"]) for line in record.segments),
         "events": record.events,
+        "alerts": record.alerts,
+        "notes": record.notes,
         "minutes": len(record.minutes),
         "configuration": begun.get("config"),
         "limits": begun.get("limits"),
@@ -92,16 +96,25 @@ def growth_rows(assessment: Assessment) -> list[list[str]]:
         rows.append(
             [
                 one.name if one.ours else f"{one.name}, not ours",
-                "–" if slope is None else f"{slope.estimate:+.2f}",
-                "–" if slope is None else f"{slope.lower:+.2f} to {slope.upper:+.2f}",
-                "–" if bars is None else f"{bars.estimate:+.2f} ({bars.lower:+.2f} to {bars.upper:+.2f})",
-                f"{growth.growth_mb:+.1f}",
-                f"{growth.warm_up_mb:+.1f}",
+                "–" if slope is None else _mb(slope.estimate),
+                "–" if slope is None else f"{_mb(slope.lower)} to {_mb(slope.upper)}",
+                "–" if bars is None else f"{_mb(bars.estimate)} ({_mb(bars.lower)} to {_mb(bars.upper)})",
+                _mb(growth.growth_mb),
+                _mb(growth.warm_up_mb),
                 f"{growth.samples:,}",
-                "–" if smallest is None else f"{smallest:.1f} MB/h",
+                "–"
+                if smallest is None
+                else f"{smallest:,.1f} MB/h"
+                if smallest < _ROUNDED_MB
+                else f"{smallest:,.0f} MB/h",
             ]
         )
     return rows
+
+
+def _mb(value: float) -> str:
+    """Megabytes with a sign, and no more digits than mean something."""
+    return f"{value:+,.2f}" if abs(value) < _ROUNDED_MB else f"{value:+,.0f}"
 
 
 def page(record: Record, assessment: Assessment) -> str:
@@ -120,14 +133,23 @@ def page(record: Record, assessment: Assessment) -> str:
     sections = [
         Section("Over time", _TIMES, chart=_timeline(record, assessment.series)),
         Section("Growth", _GROWTH, COLUMNS, growth_rows(assessment)),
-        Section("Levels and reasons", "", ("", "signals"), [[name, f"{count:,}"] for name, count in levels.items()]
-                + [[name, f"{count:,}"] for name, count in reasons.items()]),
+        Section("Levels", "", ("level", "signals"), [[name, f"{count:,}"] for name, count in levels.items()]),
+        Section("Why below FULL", _REASONS, ("reason", "signals"),
+                [[name, f"{count:,}"] for name, count in reasons.items()]),
     ]  # fmt: skip
     if record.events:
         rows = [
             [f"{line['at_s']:,.0f} s {line['event']}", line.get("detail", "")] for line in record.events[-MARKS_MAX:]
         ]
         sections.append(Section("Events", "", ("when", "what"), rows))
+    if record.alerts:
+        rows = [
+            [f"{line['at_s']:,.0f} s {line['severity']} {line['alert']} {line['state']}", line["detail"]]
+            for line in record.alerts[-MARKS_MAX:]
+        ]
+        sections.append(Section("Alerts", "", ("when", "why"), rows))
+    if record.notes:
+        sections.append(Section("Notes", "", ("",), [[note] for note in record.notes]))
     return as_html("SAGE soak", subtitle, findings, sections)
 
 
@@ -135,6 +157,7 @@ _TIMES = (
     "Memory of each process as it was sampled at equal bar counts of the segments, with the fitted slope after "
     "warm-up; share of each minute's answers by latency; what went wrong, on purpose or not."
 )
+_REASONS = "A signal below FULL may have several, one for each level that did not answer; each counts once a signal."
 _GROWTH = (
     "Slopes are fitted to samples at equal bar counts within segments, and within one process's life; intervals are "
     "95 %, by block bootstrap. The trading process is told beyond a control that runs NautilusTrader alone over the "
@@ -151,10 +174,21 @@ def _timeline(record: Record, series: Sequence[Series]) -> go.Figure:
     _draw_speed(figure, record)
     _draw_marks(figure, record)
     figure.update_yaxes(title_text="MB", row=1, col=1)
-    figure.update_yaxes(title_text="latency, ms", type="log", row=2, col=1)
+    figure.update_yaxes(
+        title_text="latency, ms",
+        type="log",
+        tickvals=_TICKS_MS,
+        ticktext=[f"{tick:,}" for tick in _TICKS_MS],
+        row=2,
+        col=1,
+    )
     figure.update_yaxes(title_text="bars/s", rangemode="tozero", row=3, col=1)
     figure.update_xaxes(title_text="hours", row=4, col=1)
-    return styled(figure, height=900)
+    # From the beginning to the end, however short: lonely points would have an hour around them.
+    figure.update_xaxes(range=[0.0, 1.02 * max(record.seconds, 1.0) / 3600.0])
+    styled(figure, height=900)
+    figure.update_layout(legend={"itemsizing": "constant"})
+    return figure
 
 
 def _draw_memory(figure: go.Figure, series: Sequence[Series]) -> None:
@@ -193,7 +227,9 @@ def _draw_latency(figure: go.Figure, record: Record) -> None:
         used = np.flatnonzero(shares.any(axis=0))
         first, last = max(0, used[0] - 1), min(len(EDGES_S), used[-1] + 1)
         figure.add_heatmap(
-            x=[line["at_s"] / 3600.0 for line in counted], y=[1e3 * edge for edge in EDGES_S[first:last]],
+            # Edges: a minute is as wide as a minute, whether others are beside it or not.
+            x=[(counted[0]["at_s"] - 60.0) / 3600.0, *(line["at_s"] / 3600.0 for line in counted)],
+            y=[1e3 * edge for edge in EDGES_S[first:last]],
             z=shares[:, first:last].T, colorscale="Blues", showscale=False, row=2, col=1, name="share",
         )  # fmt: skip
         figure.add_scatter(
@@ -218,6 +254,11 @@ def _draw_speed(figure: go.Figure, record: Record) -> None:
 def _draw_marks(figure: go.Figure, record: Record) -> None:
     """Events and faults, each kind in its lane."""
     marks = [(line["at_s"] / 3600.0, line["event"], line.get("detail", "")) for line in record.events]
+    marks += [
+        (line["at_s"] / 3600.0, f"alert {line['alert']}", line["detail"])
+        for line in record.alerts
+        if line["state"] == "raised"
+    ]
     for line in record.segments:
         if line["faults"]:
             marks.append(((line["at_s"] - line["seconds"]) / 3600.0, "faults", line["faults"]))

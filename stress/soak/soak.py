@@ -12,18 +12,19 @@ import math
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from regime.alerts import Alert
 from sage.processes import Machine, MachineSample
 from sage.vitals import Vitals
 from stress.load import busy_cores
 from stress.soak.config import SoakConfig
 from stress.soak.journal import Journal
 from stress.soak.messages import Begin, Failed, HandedOver, HandOver, Play, Played, Ready, Sampled
-from stress.soak.notes import machine_values, minute_values, process_values, total_values, with_earlier
+from stress.soak.notes import alert_values, machine_values, minute_values, process_values, total_values, with_earlier
 from stress.soak.size import Size
 from stress.soak.staff import START_PATIENCE_S, Worker, WorkerDied, await_ready, raise_if_failed
 from stress.soak.worker import control_segments, trade_segments
@@ -49,8 +50,8 @@ class Show(Protocol):
     def stage(self, name: str, total: int) -> None:
         """Something begins that is no bar yet."""
 
-    def update(self, vitals: Vitals) -> None:
-        """How things are."""
+    def update(self, vitals: Vitals) -> Sequence[Alert]:
+        """How things are; gives back the alerts that came or went by it."""
 
 
 @dataclass
@@ -109,6 +110,8 @@ class Soak:
         self._machine = Machine(self._roles, stopwatch=time.monotonic)
         self._newest: MachineSample | None = None
         self._vitals: Vitals | None = None
+        self._totals: dict[str, Any] | None = None
+        self._totals_noted: dict[str, Any] | None = None
         self._minutes = 0
         self._sampled_at = self._noted_at = self._checked_at = self._segment_sampled_at = -math.inf
         self._stalled = False
@@ -203,7 +206,12 @@ class Soak:
             violations=list(played.violations),
             faults=played.faults,
             seconds=round(played.seconds, 3),
+            **({"notes": list(played.notes)} if played.notes else {}),
         )
+        # A worker's last words before it has played are its vitals as of then.
+        self._totals = total_values(self._vitals) if self._vitals is not None else None
+        if play.sampled:
+            self._note_totals()
         self._waiting.append(dataclasses.replace(play, orders=played.orders))
         self._after(played)
 
@@ -317,7 +325,7 @@ class Soak:
         if self._vitals is None:
             return
         whole = with_earlier(self._vitals, self._at.totals)
-        self._show.update(
+        told = self._show.update(
             dataclasses.replace(
                 whole,
                 elapsed_s=self.now_s,
@@ -330,6 +338,8 @@ class Soak:
                 deaths=self._at.deaths,
             )
         )
+        for alert in told:
+            self._journal.note("alert", self.now_s, bars=whole.bars, **alert_values(alert))
 
     def _feed_control(self) -> None:
         """The control follows, a segment at a time; it never keeps the trading side waiting."""
@@ -362,9 +372,10 @@ class Soak:
                 worker.end()
         self._waiting.clear()
         # The next one counts from nothing.
-        if self._vitals is not None:
-            self._at.totals.append(total_values(self._vitals))
-        self._vitals, self._minutes, self._size = None, 0, Size(self._config.recycle_mb)
+        if self._totals is not None:
+            self._at.totals.append(self._totals)
+        self._vitals, self._totals = None, None
+        self._minutes, self._size = 0, Size(self._config.recycle_mb)
         self._control_busy = self._stalled = False
         self._show.stage("starting the model process", 1)
         config, generation = self._config, self._at.generation
@@ -374,14 +385,15 @@ class Soak:
         if not self._at.generation:
             # Loading a model is no part of the hours.
             self._zero = time.monotonic()
+        self._show.stage("trading", 0)
         self._introduce(ready)
         self._at.generation += 1
 
     def _note_totals(self) -> None:
-        """What the trading process has come to so far; the newest such line of each one counts."""
-        if self._vitals is not None:
-            values = total_values(self._vitals)
-            self._journal.note("totals", self.now_s, generation=self._at.generation - 1, **values)
+        """What the trading process has come to by the end of its last segment; its newest such line counts."""
+        if self._totals is not None and self._totals != self._totals_noted:
+            self._totals_noted = self._totals
+            self._journal.note("totals", self.now_s, generation=self._at.generation - 1, **self._totals)
 
     def _introduce(self, ready: Ready) -> None:
         self._journal.note(

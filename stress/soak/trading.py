@@ -31,6 +31,7 @@ from sage.progress import Silent
 from sage.rig import Rig
 from sage.run import BacktestRun
 from sage.vitals import Vitals
+from sage.votes import drop_notes
 from stress.chaos import LONGEST_BARS, usable_faults
 from stress.invariants import Evidence, Memory, violations
 from stress.misbehaviour import Control
@@ -175,6 +176,7 @@ class TradingSide:
             violations=found,
             faults=str(schedule),
             seconds=time.monotonic() - began,
+            notes=tuple(drop_notes(self._ensemble)) if self._ensemble is not None else (),
         )
         if self._ensemble is not None:
             self._ensemble.polls.clear()

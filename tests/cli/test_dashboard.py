@@ -39,7 +39,7 @@ def test_a_run_on_a_terminal_ends_with_its_figures_and_the_cursor_back(tmp_path:
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", left.written)
     last = shown[shown.rindex("SAGE backtest, synthetic") :]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    for figure in ("2,000 of 2,000", "writing the report", "PINNED 4,0", f"{summary['orders']:,} orders", "now "):
+    for figure in ("2,000 of 2,000", "writing the report", "PINNED 2,000", f"{summary['orders']:,} orders", "now "):
         assert figure in last, figure
     # What people read afterwards stands below, untouched.
     assert "Built with technology from NXAI" in last
@@ -113,9 +113,9 @@ def test_without_a_terminal_each_alert_is_told_when_it_comes_and_when_it_goes() 
     for on in ((), (breaker,), (breaker, drift), (breaker, drift), (drift,)):
         dashboard.update(dataclasses.replace(busy(), alerts=on))
     assert written.getvalue().splitlines() == [
-        "HIGH raised model.breaker: the breaker is half-open",
-        "MEDIUM raised drift.errors: the index is 0.4",
-        "HIGH cleared model.breaker: the breaker is half-open",
+        "20,010 bars: HIGH raised model.breaker: the breaker is half-open",
+        "20,010 bars: MEDIUM raised drift.errors: the index is 0.4",
+        "20,010 bars: HIGH cleared model.breaker",
     ]
 
 

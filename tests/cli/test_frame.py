@@ -73,7 +73,7 @@ def test_everything_that_is_known_is_to_be_seen(width: int, height: int) -> None
     told = [
         "20,010 of 240,000", "67/s", "10 rejected", "1 waiting", "0:55:00 left", "8 %",
         "FULL 95.0", "SMART 5.0", "TIMEOUT 600", "BREAKER_OPEN 400", "SMART for a fault, 12 bars in a row",
-        "breaker half-open (opened 3 times)", "restarts 2", "recycled 1", "20.02", "4,000 answers", "20,000 answers",
+        "breaker half-open (openings 3)", "restarts 2", "recycled 1", "20.02", "4,000 answers", "20,000 answers",
         "target 50", "trading 157", "model 157", "22 % of 4,295 MB", "now 629 MB", "▁", "█",
         "91.0 % of late, nominal 90.0 %", "worse than a baseline", "drift errors",
         "101,000.00", "drawdown 2.0 %", "exposure -0.40", "345 orders", "model.breaker: the breaker is half-open",

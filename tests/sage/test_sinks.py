@@ -78,6 +78,12 @@ def test_what_is_no_file_is_refused_at_the_start(tmp_path: Path) -> None:
         FileSink(pipe)
 
 
+def test_a_place_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OptionError, match=r"--alerts .*taken/a.jsonl: .*name a file that can be written"):
+        FileSink(tmp_path / "taken" / "a.jsonl")
+
+
 def test_the_log_hears_of_each_with_its_severity(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="sage.alerts")
     sink = LogSink()

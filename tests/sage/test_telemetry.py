@@ -70,10 +70,13 @@ def test_with_all_of_them_each_is_told_of_the_same(tmp_path: Path, monkeypatch: 
 def test_a_run_goes_on_where_nothing_can_be_told_and_says_so_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "taken").write_text("")
+    place = tmp_path / "taken"
     with receiver("404") as server:
         monkeypatch.setenv("HOOK", server.url)
-        with telemetry(CONFIG, alerts=tmp_path / "taken" / "a.jsonl", webhook_url_env="HOOK") as consumer:
+        with telemetry(CONFIG, alerts=place / "a.jsonl", webhook_url_env="HOOK") as consumer:
+            (place / "a.jsonl").unlink()
+            place.rmdir()
+            place.write_text("")
             for _ in range(3):
                 consumer(busy())
     problems = consumer.summary.problems

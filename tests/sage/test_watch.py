@@ -221,7 +221,7 @@ def test_the_words_say_how_much_and_beside_what() -> None:
     assert said == {
         "machine.memory": "3.60 of 4.00 GiB used (90%), over 85%",
         "latency.p99": "p99 is 61.2 ms, over the target of 50 ms",
-        "model.breaker": "the breaker is open; opened 1 times",
+        "model.breaker": "the breaker opened; openings so far: 1",
         "model.restarted": "the model process ended and was started anew (2 now, 2 in all)",
         "level.degraded": "50 signals in a row below FULL, the newest SMART",
     }
