@@ -8,6 +8,7 @@ from collections.abc import Callable
 from nautilus_trader.backtest.config import BacktestEngineConfig
 from nautilus_trader.backtest.engine import BacktestEngine
 from nautilus_trader.backtest.models import LatencyModel
+from nautilus_trader.common.actor import Actor
 from nautilus_trader.config import LoggingConfig
 from nautilus_trader.model.currencies import USD
 from nautilus_trader.model.enums import AccountType, OmsType
@@ -98,14 +99,11 @@ def trade(
     finally:
         if observer is not None:
             observer.detach()
-        end(engine)
-        # What hangs on our actors and strategies, kilobytes a bar, must not be kept with NT's.
-        for component in (actor, log, books, strategy):
-            component.__dict__.clear()
+        end(engine, actor, log, books, strategy)
 
 
-def end(engine: BacktestEngine) -> None:
-    """Have done with an engine.
+def end(engine: BacktestEngine, *components: Actor) -> None:
+    """Have done with an engine and the actors and strategies of ours that it had.
 
     NT 1.221 keeps every engine that had actors or strategies for as long as the process lives. One that was reset has
     let go of bars, orders and events, which is most of it: of 1,000 bars with 30 orders 0.1 MB are left, not 0.6.
@@ -116,6 +114,9 @@ def end(engine: BacktestEngine) -> None:
             engine.reset()
     finally:
         engine.dispose()
+        # What hangs on ours, kilobytes a bar, must not be kept with them.
+        for component in components:
+            component.__dict__.clear()
 
 
 def _strategy(run: BacktestRun, rig: Rig, own: Plugin | None) -> tuple[Strategy, SageStrategy | Bookkeeper]:

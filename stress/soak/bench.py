@@ -19,7 +19,7 @@ from regime.alerts import Alert
 from sage.telemetry import Telemetry, telemetry
 from sage.vitals import Vitals
 from sage.watch import WatchConfig
-from stress.soak.config import SoakConfig
+from stress.soak.config import SEGMENT_BARS, SoakConfig
 from stress.soak.journal import Journal
 from stress.soak.launch import Reporter, header
 from stress.soak.messages import Begin, Play, Played
@@ -49,7 +49,7 @@ class Onlooker:
 
 def measure(segments: int = SEGMENTS) -> list[tuple[float, float]]:
     """Seconds of each segment, watched and bare, those at the beginning left out."""
-    config = SoakConfig(bars=segments * SoakConfig(bars=1).bars_a_segment)
+    config = SoakConfig(bars=segments * SEGMENT_BARS, segment_bars=SEGMENT_BARS)
     found: list[tuple[float, float]] = []
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -81,8 +81,8 @@ def main(segments: int = SEGMENTS) -> None:
     found = measure(segments)
     watched, bare = (statistics.median(column) for column in zip(*found, strict=True))
     ratio = statistics.median(one / other for one, other in found)
-    bars = SoakConfig(bars=1).bars_a_segment
-    print(f"watched {bars / watched:,.0f} bars/s, bare {bars / bare:,.0f} bars/s (medians of {len(found)} segments)")
+    speeds = f"watched {SEGMENT_BARS / watched:,.0f} bars/s, bare {SEGMENT_BARS / bare:,.0f} bars/s"
+    print(f"{speeds} (medians of {len(found)} segments)")
     print(f"watching costs {100 * (ratio - 1):+.1f} % of a segment's time (median of pairs; target: under 3 %)")
 
 

@@ -12,7 +12,9 @@ from regime.model.weights import ARCHITECTURES
 from sage.config import BacktestConfig, validate
 from stress.soak.plants import Plant, PlantedIn
 
-SEGMENT_BARS = 1_000
+SEGMENT_BARS, SEGMENT_BARS_MAX = 1_000, 3_000
+"""A long soak has longer segments: NautilusTrader keeps a part of each engine."""
+
 PHASES = 4
 """Samples of memory in a segment, at equal counts of bars."""
 
@@ -21,6 +23,9 @@ SEGMENT_S_MAX = 120.0
 
 SEGMENTS_MIN = 20
 SEGMENT_BARS_MIN = 20
+_BARS_A_SECOND = 50.0
+"""What the slowest model does where nothing sets a rate."""
+
 FAULTY_SEGMENT_BARS_MIN = 500
 HOURS_MAX = 24 * 365.0
 
@@ -67,7 +72,8 @@ class SoakConfig:
         if self.segment_bars is not None:
             return self.segment_bars
         if not (math.isfinite(self.rate) and self.rate > 0):
-            return SEGMENT_BARS
+            bars = self.bars if self.bars is not None else 3600.0 * min(self.hours or 0.0, HOURS_MAX) * _BARS_A_SECOND
+            return int(min(SEGMENT_BARS_MAX, max(SEGMENT_BARS, bars / SEGMENTS_MIN)))
         seconds = SEGMENT_S_MAX
         if self.hours is not None and 0 < self.hours < math.inf:
             # Hours end with a segment: a short soak has short ones.

@@ -7,7 +7,6 @@ sends what the trading side has sent in the same segment, and stands among as ma
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections import defaultdict
@@ -27,6 +26,7 @@ from sage.config import BacktestConfig
 from sage.engine import end, nautilus_engine
 from sage.processes import Machine
 from sage.run import BacktestRun
+from stress.soak.heap import settle
 from stress.soak.market import EndlessMarket
 from stress.soak.messages import OrderSent, Played, Sampled
 from stress.soak.trading import Tell, sample_phases
@@ -131,7 +131,7 @@ class ControlSide:
         market = self._market.segment(segment)
         self._run(market, orders, segment)
         self._bars += len(market.bars)
-        gc.collect()
+        settle()
         seconds = time.monotonic() - began
         return Played(self._generation, segment, len(market.bars), 0, tuple(orders), (), "", seconds)
 
@@ -143,11 +143,13 @@ class ControlSide:
 
     def _run(self, market: Market, orders: Sequence[OrderSent], segment: int) -> None:
         engine = nautilus_engine(BacktestRun(self._config, market, None, "", ""))
+        actors = [Publisher(market.bar_type), Listener()]
+        strategy = ReplayOrders(ReplayConfig(bar_type=market.bar_type), orders, self, segment)
         try:
             engine.add_data(market.nautilus_bars)
-            for actor in (Publisher(market.bar_type), Listener()):
+            for actor in actors:
                 engine.add_actor(actor)
-            engine.add_strategy(ReplayOrders(ReplayConfig(bar_type=market.bar_type), orders, self, segment))
+            engine.add_strategy(strategy)
             engine.run()
         finally:
-            end(engine)
+            end(engine, *actors, strategy)

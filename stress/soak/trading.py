@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import os
 import pickle
 import time
@@ -39,6 +38,7 @@ from stress.overheard import OverheardChild, Talk
 from stress.schedule import Schedule
 from stress.simulated import Heard
 from stress.soak.config import PHASES, SoakConfig
+from stress.soak.heap import settle
 from stress.soak.market import EndlessMarket
 from stress.soak.messages import OrderSent, Played, Ready, Sampled
 from stress.soak.plants import Plant, Planter
@@ -181,8 +181,7 @@ class TradingSide:
         if self._ensemble is not None:
             self._ensemble.polls.clear()
         del run, rig
-        # Engines and what belongs to them hold each other; without this their end would come at any time.
-        gc.collect()
+        settle()
         return played
 
     def before_bar(self, segment: int, number: int) -> None:
