@@ -71,8 +71,10 @@ class Dashboard:
     def __exit__(self, *exception: object) -> None:
         if self._drawn:
             # A terminal that is gone takes no result with it.
-            with contextlib.suppress(OSError):
+            try:
                 self._live.stop()
+            except OSError:
+                to_nowhere(self._console)
         elif self._picture.vitals.bars:
             self._line(plain_line(self._picture))
 
@@ -145,9 +147,12 @@ class Dashboard:
     def _line(self, text: str, *, due: bool = True) -> None:
         if due:
             self._line_at_s = self._stopwatch()
-        # A log that takes no more is no reason to end what is looked at.
-        with contextlib.suppress(OSError):
+        try:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._console.file.flush()
+        except OSError:
+            # A log that takes no more is no reason to end what is looked at.
+            to_nowhere(self._console)
 
 
 class _Console(Console):
@@ -155,7 +160,14 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         """Write to nowhere from now on."""
-        self.quiet = True
+        to_nowhere(self)
+
+
+def to_nowhere(console: Console) -> None:
+    """Let nobody write where nobody takes it: Python would try again at its end, and make that the exit code."""
+    console.quiet = True
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
 
 
 def _changes(before: Vitals, now: Vitals) -> Iterator[Alert]:
