@@ -70,7 +70,9 @@ class TradingSide:
     plants
         Leaks on purpose.
     bare
-        Neither witness nor samples nor vitals: what all that costs is measured beside this.
+        Neither samples nor vitals: what they cost is measured beside this.
+    judged
+        With the witness, and all invariants looked at.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class TradingSide:
         plants: tuple[Plant, ...] = (),
         *,
         bare: bool = False,
+        judged: bool = True,
     ) -> None:
         self._config = config
         self._market = market
@@ -106,7 +109,7 @@ class TradingSide:
         self._own_strategy = load_strategy(own.strategy) if own.strategy is not None else None
         self._alphas = [load_plugin("--alpha", spec) for spec in own.alphas]
         # The rules of orders are those of SAGE's strategy, and only SAGE's own model process can be overheard.
-        self._witnessed = own.strategy is None and own.forecaster is None and not bare
+        self._witnessed = own.strategy is None and own.forecaster is None and judged
         with ExitStack() as stack:
             stack.callback(self.control.close)
             self._model = RunModel.open(self._backtest, _SoakParts(self.control, self.talk), stack)

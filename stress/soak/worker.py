@@ -68,10 +68,20 @@ def trade_segments(pipe: Connection, config: SoakConfig) -> None:
 
 def trade_bare_segments(pipe: Connection, config: SoakConfig) -> None:
     """A trading process that nobody looks into."""
+    _trade_unjudged(pipe, config, bare=True)
+
+
+def trade_watched_segments(pipe: Connection, config: SoakConfig) -> None:
+    """A trading process that is watched, and not judged."""
+    _trade_unjudged(pipe, config, bare=False)
+
+
+def _trade_unjudged(pipe: Connection, config: SoakConfig, *, bare: bool) -> None:
     with _telling(pipe):
         begin = pipe.recv()
         assert isinstance(begin, Begin)
-        with TradingSide(config, endless_market(config), begin.generation, pipe.send, bare=True) as side:
+        market = endless_market(config)
+        with TradingSide(config, market, begin.generation, pipe.send, bare=bare, judged=False) as side:
             pipe.send(side.introduction())
             while isinstance(order := pipe.recv(), Play):
                 pipe.send(side.play(order.segment))
