@@ -7,7 +7,6 @@ sends what the trading side has sent in the same segment, and stands among as ma
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,12 +23,11 @@ from regime import nt_signal
 from sage.bookkeeper import ORDER_EVENTS
 from sage.config import BacktestConfig
 from sage.engine import end, nautilus_engine
-from sage.processes import Machine
 from sage.run import BacktestRun
 from stress.soak.heap import settle
 from stress.soak.market import EndlessMarket
-from stress.soak.messages import OrderSent, Played, Sampled
-from stress.soak.trading import Tell, sample_phases
+from stress.soak.messages import OrderSent, Played
+from stress.soak.sampling import Sampling, Tell
 
 
 class Publisher(Actor):
@@ -79,13 +77,13 @@ class ReplayConfig(StrategyConfig, frozen=True):
 class ReplayOrders(Strategy):
     """Sends given orders at given bars."""
 
-    def __init__(self, config: ReplayConfig, orders: Sequence[OrderSent], control: ControlSide, segment: int) -> None:
+    def __init__(self, config: ReplayConfig, orders: Sequence[OrderSent], sampling: Sampling, segment: int) -> None:
         super().__init__(config)
         self._bar_type = config.bar_type
         self._orders: dict[int, list[OrderSent]] = defaultdict(list)
         for order in orders:
             self._orders[order.ts_ns].append(order)
-        self._control = control
+        self._sampling = sampling
         self._segment = segment
         self._number = 0
 
@@ -98,7 +96,7 @@ class ReplayOrders(Strategy):
     def on_bar(self, bar: Bar) -> None:
         """Send what is due."""
         self._number += 1
-        self._control.before_bar(self._segment, self._number)
+        self._sampling.before_bar(self._segment, self._number)
         instrument = self.cache.instrument(self._bar_type.instrument_id)
         for sent in self._orders.get(bar.ts_event, ()):
             order = self.order_factory.market(
@@ -118,33 +116,23 @@ class ControlSide:
         self._config = config
         self._market = market
         self._generation = generation
-        self._tell = tell
-        self._bars = 0
-        self._sampled = True
-        self._phases = sample_phases(market.segment_bars)
-        self._machine = Machine(lambda: {os.getpid(): "control"}, stopwatch=time.monotonic, gpu=False)
+        self.sampling = Sampling("control", generation, market.segment_bars, tell)
 
     def play(self, segment: int, orders: Sequence[OrderSent], *, sampled: bool = True) -> Played:
         """Run one segment."""
-        self._sampled = sampled
+        self.sampling.begin(wanted=sampled)
         began = time.monotonic()
         market = self._market.segment(segment)
         self._run(market, orders, segment)
-        self._bars += len(market.bars)
+        self.sampling.end(len(market.bars))
         settle()
         seconds = time.monotonic() - began
         return Played(self._generation, segment, len(market.bars), 0, tuple(orders), (), "", seconds)
 
-    def before_bar(self, segment: int, number: int) -> None:
-        """Sample where it is time to."""
-        if self._sampled and number in self._phases:
-            seen = self._bars + number
-            self._tell(Sampled(self._generation, segment, number, seen, time.monotonic(), self._machine.sample()))
-
     def _run(self, market: Market, orders: Sequence[OrderSent], segment: int) -> None:
         engine = nautilus_engine(BacktestRun(self._config, market, None, "", ""))
         actors = [Publisher(market.bar_type), Listener()]
-        strategy = ReplayOrders(ReplayConfig(bar_type=market.bar_type), orders, self, segment)
+        strategy = ReplayOrders(ReplayConfig(bar_type=market.bar_type), orders, self.sampling, segment)
         try:
             engine.add_data(market.nautilus_bars)
             for actor in actors:

@@ -25,11 +25,9 @@ from sage.ensemble import Ensemble
 from sage.ledger import Ledger
 from sage.model import WATCH_S, RunModel
 from sage.plugins import build_alphas, load_plugin, load_strategy
-from sage.processes import Machine
 from sage.progress import Silent
 from sage.rig import Rig
 from sage.run import BacktestRun
-from sage.vitals import Vitals
 from sage.votes import drop_notes
 from stress.chaos import LONGEST_BARS, usable_faults
 from stress.invariants import Evidence, Memory, violations
@@ -37,19 +35,18 @@ from stress.misbehaviour import Control
 from stress.overheard import OverheardChild, Talk
 from stress.schedule import Schedule
 from stress.simulated import Heard
-from stress.soak.config import PHASES, SoakConfig
+from stress.soak.config import SoakConfig
 from stress.soak.heap import settle
 from stress.soak.market import EndlessMarket
-from stress.soak.messages import OrderSent, Played, Ready, Sampled
+from stress.soak.messages import OrderSent, Played, Ready
 from stress.soak.plants import Plant, Planter
+from stress.soak.sampling import Sampling, Tell
 from stress.soak.schedules import segment_schedule
 from stress.stage import Fault
 from stress.witness import ScheduledRig, Seen
 
 RECOVERY_S = 120.0
 """Level 0 must be back in this time, and what bars take to fill a window at the given rate."""
-
-Tell = Callable[[Sampled | Vitals], None]
 
 
 class TradingSide:
@@ -96,11 +93,9 @@ class TradingSide:
         self._config = config
         self._market = market
         self._generation = generation
-        self._tell = tell
         self.talk = Talk()
         self.control = Control()
         self._faults = usable_faults()
-        self._bars = 0
         self._sound_at = time.monotonic()
         first = market.segment(0)
         backtest = config.backtest
@@ -122,11 +117,9 @@ class TradingSide:
         self._ensemble: Ensemble | None = None
         self._planter = Planter(plants, self.control, time.monotonic) if plants else None
         self._pace = Pace(config.rate, time.monotonic)
-        self._phases = frozenset[int]() if bare else sample_phases(market.segment_bars)
-        self._sampled = True
+        self._bare = bare
+        self._sampling = Sampling("trading", generation, market.segment_bars, tell)
         self._collector = None if bare else VitalsCollector(target_ms=regime.deadline_ms, tell=tell)
-        # Of a GPU the one who watches knows: asking takes longer than a bar may.
-        self._machine = Machine(lambda: {os.getpid(): "trading"}, stopwatch=time.monotonic, gpu=False)
 
     def __enter__(self) -> TradingSide:
         return self
@@ -153,7 +146,7 @@ class TradingSide:
 
     def play(self, segment: int, *, sampled: bool = True) -> Played:
         """Run one segment, and judge it; sample memory in it if it is to be sampled."""
-        self._sampled = sampled
+        self._sampling.begin(wanted=sampled and not self._bare)
         self._pace.begin()
         began = time.monotonic()
         market = self._market.segment(segment)
@@ -165,7 +158,7 @@ class TradingSide:
         else:
             rig = PlainRig(self, segment)
         trade(run, self._detector, self._client, Silent(), rig, self._own_strategy, self._collector)
-        self._bars += len(market.bars)
+        self._sampling.end(len(market.bars))
         found = self._judge(run, rig)
         if run.stopped is not None:
             raise run.stopped
@@ -191,9 +184,7 @@ class TradingSide:
         """What happens between two bars."""
         if self._planter is not None:
             self._planter.between_bars()
-        if self._sampled and number in self._phases:
-            seen = self._bars + number
-            self._tell(Sampled(self._generation, segment, number, seen, time.monotonic(), self._machine.sample()))
+        self._sampling.before_bar(segment, number)
         late_s = self._pace.wait()
         if self._collector is not None:
             self._collector.due(late_s, self._pace.queue_bars)
@@ -336,11 +327,6 @@ class Pace:
         late_s = max(0.0, now - self._due)
         self.queue_bars = int(late_s / self._gap_s)
         return late_s
-
-
-def sample_phases(segment_bars: int) -> frozenset[int]:
-    """The bars of a segment, counted from 1, before which memory is sampled."""
-    return frozenset(segment_bars * (place + 1) // PHASES for place in range(PHASES))
 
 
 @lru_cache(maxsize=1)
