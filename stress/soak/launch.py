@@ -73,8 +73,8 @@ def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = 
     """
     check(config)
     endless_market(config)  # what is wrong with the bars is said before any process is started
-    config = dataclasses.replace(config, segment_bars=_segment_bars(config, directory, resume=resume))
-    earlier, began = _earlier(config, directory, resume=resume)
+    earlier, began = _earlier(directory, resume=resume)
+    config = _going_on(config, directory, began) if resume else _with_segments(config, config.bars_a_segment)
     with contextlib.ExitStack() as stack:
         shown = config
         config = _with_model(config, stack)
@@ -127,32 +127,35 @@ def _finish(directory: Path, journal: Journal, *, interrupted: bool) -> Outcome:
     return Outcome(directory, record, assessment, tuple(problems), interrupted, written)
 
 
-def _segment_bars(config: SoakConfig, directory: Path, *, resume: bool) -> int:
-    """Bars of a segment, which the length of the soak may decide: one that goes on keeps to what it had."""
-    if resume and config.segment_bars is None:
-        begun = Record.of(parsed(read_journal(directory))).begun
-        return int(begun["config"]["segment_bars"])
-    return config.bars_a_segment
-
-
 def planned_length(directory: Path) -> tuple[float | None, int | None]:
     """Hours and bars that an earlier soak was to last. Raises DataError if there is none."""
-    begun = Record.of(parsed(read_journal(directory))).begun
-    return begun["config"]["hours"], begun["config"]["bars"]
+    config = next(parsed(read_journal(directory)))["config"]
+    return config["hours"], config["bars"]
 
 
-def _earlier(config: SoakConfig, directory: Path, *, resume: bool) -> tuple[bytes, Record]:
+def _earlier(directory: Path, *, resume: bool) -> tuple[bytes, Record]:
     if not resume:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             told = "; to go on with it: --resume" if (directory / JOURNAL).exists() else "; choose another place"
             raise OptionError(f"--out {directory}: is there already and not empty{told}")
         return b"", Record()
     raw = read_journal(directory)
-    record = Record.of(parsed(raw))
-    differs = _what_differs(record.begun, header(config))
+    return raw, Record.of(parsed(raw))
+
+
+def _going_on(config: SoakConfig, directory: Path, began: Record) -> SoakConfig:
+    """The configuration of what goes on: that of before, whose segments keep the length they had."""
+    if config.segment_bars is None and began.begun.get("config"):
+        config = _with_segments(config, int(began.begun["config"]["segment_bars"]))
+    differs = _what_differs(began.begun, header(config))
     if differs is not None:
         raise OptionError(f"--resume {directory}: that soak had another configuration: {differs}")
-    return raw, record
+    return config
+
+
+def _with_segments(config: SoakConfig, bars: int) -> SoakConfig:
+    """With the length of segments written out, which the length of a soak may decide."""
+    return dataclasses.replace(config, segment_bars=bars)
 
 
 def _what_differs(then: dict[str, Any], now: dict[str, Any]) -> str | None:
