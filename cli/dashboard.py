@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console, Group
 from rich.live import Live
 
+from cli.exits import to_nowhere
 from cli.frame import Picture, Stage, alert_line, frame, plain_line, resident, under_way
 from cli.render import LINE_EVERY_S
 from regime.alerts import Alert
@@ -74,7 +75,7 @@ class Dashboard:
             try:
                 self._live.stop()
             except OSError:
-                to_nowhere(self._console)
+                _silence(self._console)
         elif self._picture.vitals.bars:
             self._line(plain_line(self._picture))
 
@@ -152,7 +153,7 @@ class Dashboard:
             self._console.file.flush()
         except OSError:
             # A log that takes no more is no reason to end what is looked at.
-            to_nowhere(self._console)
+            _silence(self._console)
 
 
 class _Console(Console):
@@ -160,14 +161,14 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         """Write to nowhere from now on."""
-        to_nowhere(self)
+        _silence(self)
 
 
-def to_nowhere(console: Console) -> None:
-    """Let nobody write where nobody takes it: Python would try again at its end, and make that the exit code."""
+def _silence(console: Console) -> None:
+    """Write no more where nobody takes it."""
     console.quiet = True
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
+        to_nowhere(console.file)
 
 
 def _changes(before: Vitals, now: Vitals) -> Iterator[Alert]:

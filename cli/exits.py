@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import IO
 
 import typer
 
@@ -53,7 +54,7 @@ def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the result has enough of it. Python would complain again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_nowhere(sys.stdout)
     except OptionError as error:
         _leave(ExitCode.USAGE, error)
     except DataError as error:
@@ -79,6 +80,11 @@ def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         _leave(ExitCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def to_nowhere(stream: IO[str]) -> None:
+    """Let what is still to be written nowhere go: Python would try again at its end, and make that the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _leave(code: ExitCode, message: object) -> None:

@@ -214,7 +214,7 @@ def _places(root: Path, proc: Path) -> list[tuple[Path, tuple[str, str, str]]]:
 def _upwards(root: Path, path: str) -> list[Path]:
     """A group's directory, and those of all groups that hold it."""
     own = root / path.lstrip("/")
-    return [own, *(parent for parent in own.parents if parent.is_relative_to(root))] if own != root else [root]
+    return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
 
 
 def _field(path: Path, name: str) -> int:

@@ -107,8 +107,7 @@ class Patience:
 
     An attempt takes at most ``timeout_s`` once connected, and as much for each address of the name before; there are
     ``attempts`` of them with pauses of ``pause_s``, twice that, and so on up to ``pause_max_s``. ``room`` alerts may
-    wait; of more the oldest go.
-    ``leave_s`` is for those that are left at the end.
+    wait; of more the oldest go. ``leave_s`` is for those that are left at the end.
     """
 
     timeout_s: float = 10.0
@@ -198,19 +197,23 @@ class Webhook:
 
     def _post(self, body: bytes) -> tuple[str, bool]:
         """One attempt: what went wrong, and whether another one may help."""
-        kind = http.client.HTTPSConnection if self._address.secure else http.client.HTTPConnection
-        connection = kind(self._address.host, self._address.port, timeout=self._patience.timeout_s)
+        where, timeout_s = (self._address.host, self._address.port), self._patience.timeout_s
+        tls = ssl.create_default_context() if self._address.secure else None
+        connection: http.client.HTTPConnection
+        if tls is not None:
+            connection = http.client.HTTPSConnection(*where, timeout=timeout_s, context=tls)
+        else:
+            connection = http.client.HTTPConnection(*where, timeout=timeout_s)
         headers = {"Content-Type": "application/json", "User-Agent": "sage", "Connection": "close"}
         if self._address.authorization:
             headers["Authorization"] = self._address.authorization
         cut = threading.Event()
         try:
-            place = (self._address.host, connection.port)
-            connection.sock = socket.create_connection(place, self._patience.timeout_s)
-            with _cut_off_after(self._patience.timeout_s, connection.sock, cut):
-                if self._address.secure:
+            # The port as the connection knows it: the address may leave it out.
+            connection.sock = socket.create_connection((self._address.host, connection.port), timeout_s)
+            with _cut_off_after(timeout_s, connection.sock, cut):
+                if tls is not None:
                     # Only now: a hand-shake may drip, too.
-                    tls = ssl.create_default_context()
                     connection.sock = tls.wrap_socket(connection.sock, server_hostname=self._address.host)
                 connection.request("POST", self._address.target, body, headers)
                 status = connection.getresponse().status

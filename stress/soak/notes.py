@@ -74,18 +74,10 @@ def minute_values(vitals: Vitals) -> dict[str, Any]:
 
 
 def total_values(vitals: Vitals) -> dict[str, Any]:
-    """Counts since the trading process began."""
+    """Counts since the trading process began; what :func:`with_earlier` adds up, and latency and coverage."""
     return {
-        "bars": vitals.bars,
-        "signals": vitals.signals,
-        "rejections": vitals.rejections,
-        "levels": dict(vitals.levels),
-        "reasons": dict(vitals.reasons),
-        "breaker_openings": vitals.breaker_openings,
-        "model_restarts": vitals.model_restarts,
-        "model_recycled": vitals.model_recycled,
-        "forecast_failures": dict(vitals.forecast_failures),
-        "orders": vitals.orders,
+        **{name: getattr(vitals, name) for name in SUMMED},
+        **{name: dict(getattr(vitals, name)) for name in BY_NAME},
         "latency": dataclasses.asdict(vitals.latency),
         "coverage": vitals.coverage,
     }

@@ -102,11 +102,7 @@ def growth_rows(assessment: Assessment) -> list[list[str]]:
                 _mb(growth.growth_mb),
                 _mb(growth.warm_up_mb),
                 f"{growth.samples:,}",
-                "–"
-                if smallest is None
-                else f"{smallest:,.1f} MB/h"
-                if smallest < _ROUNDED_MB
-                else f"{smallest:,.0f} MB/h",
+                "–" if smallest is None else f"{smallest:,.{1 if smallest < _ROUNDED_MB else 0}f} MB/h",
             ]
         )
     return rows

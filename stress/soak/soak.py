@@ -146,14 +146,10 @@ class Soak:
             self._start(None)
             while not self._is_over():
                 try:
-                    self._play_one()
-                    why = (
-                        ""
-                        if self._is_over() or self._trading is None
-                        else self._size.too_large(self._newest, self._trading.pid)
-                    )
-                    if why:
-                        self._start(self._hand_over(why))
+                    trading = self._play_one()
+                    why = self._size.too_large(self._newest, trading.pid)
+                    if why and not self._is_over():
+                        self._start(self._hand_over(trading, why))
                 except WorkerDied as death:
                     self._mourn(death)
                     self._start(None)
@@ -185,8 +181,8 @@ class Soak:
             return self._at.segments >= segments
         return hours is not None and self.now_s >= hours * 3600.0
 
-    def _play_one(self) -> None:
-        """Let the next segment be played. Raises WorkerDied where that ends the trading process."""
+    def _play_one(self) -> Worker:
+        """Let the next segment be played, and give back by whom. Raises WorkerDied where it ends that process."""
         trading = self._trading
         assert trading is not None
         trading.heard_at = time.monotonic()
@@ -214,6 +210,7 @@ class Soak:
             self._note_totals()
         self._waiting.append(dataclasses.replace(play, orders=played.orders))
         self._after(played)
+        return trading
 
     def _is_sampled(self) -> bool:
         """Whether memory is to be sampled in the next segment: in each, unless there are a great many."""
@@ -353,10 +350,8 @@ class Soak:
         while self._control is not None and self._control_busy and time.monotonic() < until:
             self._next(self._control)
 
-    def _hand_over(self, why: str) -> bytes:
+    def _hand_over(self, trading: Worker, why: str) -> bytes:
         """What the next trading process needs to go on where this one is."""
-        trading = self._trading
-        assert trading is not None
         trading.heard_at = time.monotonic()
         trading.tell(HandOver())
         while not isinstance(message := self._next(trading), HandedOver):

@@ -104,7 +104,7 @@ def _memory_checks(series: list[Series], record: Record) -> Iterator[Check]:
     for name in (TRADING, MODEL, WATCHING):
         label = f"memory of the {name}"
         if name in found:
-            check = _growth_check(label, found[name], "MB")
+            check = _growth_check(label, found[name])
             yield _without_control(check, record, CONTROL in found) if name == TRADING else check
         elif name != MODEL or record.asks_a_model:
             yield Check(label, Status.UNDECIDED, "was never sampled")
@@ -114,23 +114,22 @@ def _without_control(check: Check, record: Record, sampled: bool) -> Check:
     """What can still be said where the control is missing for a part of the time, or for all of it."""
     if not record.event_count("control_died"):
         return check
-    if not sampled:
-        told = f"there is no control, and nothing to tell NautilusTrader's share by: {check.told}"
+    if sampled:
+        kept, why = Status.FAILED, "the control died, and what came after is not judged"
+    else:
         # All of it together under the limit is ours under the limit; over it, it may be NautilusTrader's.
-        passed = check.status is Status.PASSED
-        return dataclasses.replace(check, status=Status.PASSED if passed else Status.UNDECIDED, told=told)
-    told = f"the control died, and what came after is not judged: {check.told}"
-    failed = check.status is Status.FAILED
-    return dataclasses.replace(check, status=Status.FAILED if failed else Status.UNDECIDED, told=told)
+        kept, why = Status.PASSED, "there is no control, and nothing to tell NautilusTrader's share by"
+    status = check.status if check.status is kept else Status.UNDECIDED
+    return dataclasses.replace(check, status=status, told=f"{why}: {check.told}")
 
 
-def _growth_check(name: str, growth: Growth, unit: str) -> Check:
+def _growth_check(name: str, growth: Growth) -> Check:
     slope, bars = growth.per_hour, growth.per_100k_bars
     told = growth.reason
-    if bars is not None and unit == "MB":
+    if bars is not None:
         told += f"; {bars.estimate:+.2f} ({bars.lower:+.2f} to {bars.upper:+.2f}) MB per 100,000 bars"
     if growth.smallest_leak_mb_per_hour is not None:
-        told += f"; the smallest leak that this run could have found: {growth.smallest_leak_mb_per_hour:.1f} {unit}/h"
+        told += f"; the smallest leak that this run could have found: {growth.smallest_leak_mb_per_hour:.1f} MB/h"
     return Check(name, Status(growth.verdict.value), told, _growth_figures(growth) | {"slope": _plain(slope)})
 
 

@@ -142,14 +142,20 @@ def test_being_told_to_stop_leaves_a_report_and_no_process(tmp_path: Path) -> No
     assert {one.pid for one in children()} == before
 
 
-def test_a_trading_process_that_is_killed_is_replaced_and_the_soak_fails(tmp_path: Path) -> None:
-    def kill() -> None:
-        (trading,) = [one for one in psutil.Process().children() if _has_a_model(one)]
-        os.kill(trading.pid, signal.SIGKILL)
+def signalled(tmp_path: Path, number: signal.Signals) -> tuple[Outcome, Onlooker]:
+    """A soak of two segments, in the second of which the trading process gets a signal."""
 
-    looking = Onlooker(SEGMENT_BARS + 50, kill)
+    def send() -> None:
+        (trading,) = [one for one in psutil.Process().children() if _has_a_model(one)]
+        os.kill(trading.pid, number)
+
+    looking = Onlooker(SEGMENT_BARS + 50, send)
     config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=2 * SEGMENT_BARS)
-    found = run_soak(config, tmp_path / "run", looking)
+    return run_soak(config, tmp_path / "run", looking), looking
+
+
+def test_a_trading_process_that_is_killed_is_replaced_and_the_soak_fails(tmp_path: Path) -> None:
+    found, _ = signalled(tmp_path, signal.SIGKILL)
     assert [line["segment"] for line in found.record.segments] == [0, 1]
     assert found.record.event_count("trading_died") == 1
     assert checks(found)["steadiness"] is Status.FAILED
@@ -162,13 +168,7 @@ def test_a_trading_process_that_hangs_is_told_of_given_up_and_replaced(
     monkeypatch.setattr(soak, "GIVEN_UP_S", 3.0)
     monkeypatch.setattr(soak, "SAMPLE_S", 0.5)
 
-    def stop() -> None:
-        (trading,) = [one for one in psutil.Process().children() if _has_a_model(one)]
-        os.kill(trading.pid, signal.SIGSTOP)
-
-    looking = Onlooker(SEGMENT_BARS + 50, stop)
-    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=2 * SEGMENT_BARS)
-    found = run_soak(config, tmp_path / "run", looking)
+    found, looking = signalled(tmp_path, signal.SIGSTOP)
     assert [line["segment"] for line in found.record.segments] == [0, 1]
     assert found.record.event_count("stalled") == found.record.event_count("trading_died") == 1
     assert checks(found)["steadiness"] is Status.FAILED
