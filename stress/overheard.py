@@ -34,6 +34,7 @@ class OverheardChild(MisbehavingProcess):
         super().__init__(control, checkpoint, config)
         self._talk = talk
         self._digests: dict[int, int] = {}
+        self._given_up: set[int] = set()
 
     def ask(self, request: Request, contexts: Context) -> None:
         """See :class:`~regime.serving.process.ModelProcess`."""
@@ -44,7 +45,13 @@ class OverheardChild(MisbehavingProcess):
     def answer(self, timeout_s: float) -> Reply | None:
         """See :class:`~regime.serving.process.ModelProcess`."""
         reply = super().answer(timeout_s)
-        if reply is not None:
+        if reply is None:
+            # Whoever asked goes on without it. What comes later answers nobody, though it may come at the same bar.
+            self._given_up.update(self._digests)
+        elif reply.sequence in self._given_up:
+            self._given_up.discard(reply.sequence)
+            self._digests.pop(reply.sequence, None)
+        else:
             quantiles = np.full((1, 1, len(QUANTILE_LEVELS)), np.nan, dtype=np.float32)
             if reply.status is Status.OK:
                 quantiles = self.quantiles(reply.rows, reply.horizon_bars)
