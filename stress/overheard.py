@@ -33,28 +33,24 @@ class OverheardChild(MisbehavingProcess):
     def __init__(self, checkpoint: Checkpoint, config: ServingConfig, control: Control, talk: Talk) -> None:
         super().__init__(control, checkpoint, config)
         self._talk = talk
-        self._digests: dict[int, int] = {}
-        self._given_up: set[int] = set()
+        self._awaited: dict[int, int] = {}
 
     def ask(self, request: Request, contexts: Context) -> None:
         """See :class:`~regime.serving.process.ModelProcess`."""
         super().ask(request, contexts)
-        self._digests[request.sequence] = digest_of(contexts)
-        self._talk.asked.append((request.sequence, self._digests[request.sequence]))
+        digest = self._awaited[request.sequence] = digest_of(contexts)
+        self._talk.asked.append((request.sequence, digest))
 
     def answer(self, timeout_s: float) -> Reply | None:
         """See :class:`~regime.serving.process.ModelProcess`."""
         reply = super().answer(timeout_s)
         if reply is None:
             # Whoever asked goes on without it. What comes later answers nobody, though it may come at the same bar.
-            self._given_up.update(self._digests)
-        elif reply.sequence in self._given_up:
-            self._given_up.discard(reply.sequence)
-            self._digests.pop(reply.sequence, None)
-        else:
+            self._awaited.clear()
+        elif reply.sequence in self._awaited:
             quantiles = np.full((1, 1, len(QUANTILE_LEVELS)), np.nan, dtype=np.float32)
             if reply.status is Status.OK:
                 quantiles = self.quantiles(reply.rows, reply.horizon_bars)
-            digest = self._digests.pop(reply.sequence, 0)
+            digest = self._awaited.pop(reply.sequence)
             self._talk.received.append(Heard(reply.sequence, digest, reply, quantiles))
         return reply
