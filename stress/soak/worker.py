@@ -16,6 +16,7 @@ from regime.errors import ModelUnavailable, UserCodeRaised
 from sage.config import DataConfig
 from stress.soak.config import SoakConfig
 from stress.soak.control import ControlSide
+from stress.soak.heap import make_room_for_names
 from stress.soak.market import EndlessMarket
 from stress.soak.messages import Begin, Failed, HandedOver, HandOver, Play, Ready
 from stress.soak.trading import TradingSide
@@ -100,11 +101,12 @@ def control_segments(pipe: Connection, config: SoakConfig) -> None:
 
 @contextmanager
 def _telling(pipe: Connection) -> Iterator[None]:
-    """Tell through the pipe what a side raises; end quietly where nobody listens any more."""
+    """A worker's life: tell through the pipe what a side raises; end quietly where nobody listens any more."""
     # Ctrl-C goes to all processes of a terminal; the one that watches decides what becomes of the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What a user's code prints is a message; stdout is for the result, and not this process's.
     os.dup2(2, 1)
+    make_room_for_names()
     try:
         yield
     except (EOFError, BrokenPipeError, ConnectionResetError):
