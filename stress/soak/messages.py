@@ -56,7 +56,8 @@ class Ready:
 class Sampled:
     """From a worker: its processes after bar ``phase`` of a segment; ``bars`` is how many it has seen in all.
 
-    ``at_s`` is the system's monotonic clock, which all processes share.
+    ``at_s`` is the system's monotonic clock, which all processes share. ``yardstick_ms`` is how long a fixed piece of
+    work took just then, where that was measured.
     """
 
     generation: int
@@ -65,6 +66,7 @@ class Sampled:
     bars: int
     at_s: float
     machine: MachineSample
+    yardstick_ms: float | None = None
 
 
 @dataclass(frozen=True)

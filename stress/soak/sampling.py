@@ -10,6 +10,7 @@ from sage.processes import Machine
 from sage.vitals import Vitals
 from stress.soak.config import PHASES
 from stress.soak.messages import Sampled
+from stress.soak.yardstick import Yardstick
 
 Tell = Callable[[Sampled | Vitals], None]
 
@@ -27,10 +28,15 @@ class Sampling:
         Bars of a segment.
     tell
         Hears of each sample.
+    yardstick
+        Tells how fast the machine is at each of them.
     """
 
-    def __init__(self, role: str, generation: int, segment_bars: int, tell: Tell) -> None:
+    def __init__(
+        self, role: str, generation: int, segment_bars: int, tell: Tell, yardstick: Yardstick | None = None
+    ) -> None:
         self._generation = generation
+        self._yardstick = yardstick
         self._tell = tell
         self._phases = sample_phases(segment_bars)
         # Of a GPU the one who watches knows: asking takes longer than a bar may.
@@ -46,7 +52,9 @@ class Sampling:
         """Sample where it is time to; bars are counted from 1 in their segment."""
         if self._wanted and number in self._phases:
             seen = self._bars + number
-            self._tell(Sampled(self._generation, segment, number, seen, time.monotonic(), self._machine.sample()))
+            speed = None if self._yardstick is None else self._yardstick.measure_ms()
+            sample = self._machine.sample()
+            self._tell(Sampled(self._generation, segment, number, seen, time.monotonic(), sample, speed))
 
     def end(self, bars: int) -> None:
         """So many bars were played in the segment."""

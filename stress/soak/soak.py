@@ -307,6 +307,7 @@ class Soak:
             phase=sampled.phase,
             bars=sampled.bars,
             processes=process_values(sampled.machine),
+            **({} if sampled.yardstick_ms is None else {"yardstick_ms": round(sampled.yardstick_ms, 4)}),
         )
 
     def _follow(self, vitals: Vitals) -> None:

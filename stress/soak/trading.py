@@ -42,6 +42,7 @@ from stress.soak.messages import OrderSent, Played, Ready
 from stress.soak.plants import Plant, Planter
 from stress.soak.sampling import Sampling, Tell
 from stress.soak.schedules import segment_schedule
+from stress.soak.yardstick import Yardstick
 from stress.stage import Fault
 from stress.witness import ScheduledRig, Seen
 
@@ -118,7 +119,7 @@ class TradingSide:
         self._planter = Planter(plants, self.control, time.monotonic) if plants else None
         self._pace = Pace(config.rate, time.monotonic)
         self._bare = bare
-        self._sampling = Sampling("trading", generation, market.segment_bars, tell)
+        self._sampling = Sampling("trading", generation, market.segment_bars, tell, Yardstick())
         self._collector = None if bare else VitalsCollector(target_ms=regime.deadline_ms, tell=tell)
 
     def __enter__(self) -> TradingSide:

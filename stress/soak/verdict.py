@@ -18,6 +18,7 @@ COUNTS_LIMIT = 10.0
 """File descriptors or threads that a process may have more at its end than after its warm-up."""
 
 COUNTS_FALL_SHARE = 0.2
+_MINUTE_S = 60.0
 DRIFT_LIMIT = 0.25
 """Relative rise of the latency's median over a run that is no drift yet: on shared machines it wanders by as much."""
 
@@ -196,8 +197,13 @@ def _latency_check(record: Record, target_ms: float) -> Check:
 
 
 def _drift_check(record: Record) -> Check:
-    """Whether the median latency of the minutes rises."""
-    medians = [(line["at_s"] / 3600.0, line["latency"]["p50"]) for line in record.minutes if line["latency"]["p50"]]
+    """Whether the median latency of the minutes rises, beside what a fixed piece of work takes in the same minutes."""
+    speeds = _speeds(record)
+    medians = [
+        (line["at_s"] / 3600.0, line["latency"]["p50"], speed)
+        for line, speed in zip(record.minutes, speeds, strict=True)
+        if line["latency"]["p50"]
+    ]
     name = "latency drift"
     if len(medians) < 3:
         return Check(name, Status.UNDECIDED, f"{len(medians)} minutes are too few to see a drift in")
@@ -205,7 +211,8 @@ def _drift_check(record: Record) -> Check:
     level = float(np.median(table[:, 1]))
     rows = len(table)
     zeros = np.zeros(rows, dtype=np.int64)
-    trace = Trace(table[:, 0], np.arange(rows, dtype=np.float64), table[:, 1] / level, zeros, zeros)
+    beside = table[:, 1] / table[:, 2]
+    trace = Trace(table[:, 0], np.arange(rows, dtype=np.float64), beside / float(np.median(beside)), zeros, zeros)
     lasted_h = float(table[-1, 0] - table[0, 0])
     growth = growth_of(trace, DRIFT_LIMIT / max(lasted_h, 1e-9), float("inf"))
     slope = growth.per_hour
@@ -213,11 +220,24 @@ def _drift_check(record: Record) -> Check:
         return Check(name, Status.UNDECIDED, f"{rows} minutes are too few to see a drift in")
     rise, low, high = (100.0 * lasted_h * value for value in (slope.estimate, slope.lower, slope.upper))
     told = (
-        f"median {level:.2f} ms, {rise:+.0f} % over the run ({low:+.0f} to {high:+.0f}); "
+        f"median {level:.2f} ms, {rise:+.0f} % over the run ({low:+.0f} to {high:+.0f}) beside a fixed piece of work; "
         f"{100 * DRIFT_LIMIT:g} % is the limit"
     )
     figures = {"median_ms": level, "per_hour": _plain(slope), "rise_percent": rise}
     return Check(name, Status(growth.verdict.value), told, figures)
+
+
+def _speeds(record: Record) -> list[float]:
+    """For each minute what a fixed piece of work took, by the samples in it or the last before; 1 where none tells."""
+    known = [(line["at_s"], line["yardstick_ms"]) for line in record.samples["trading"] if line.get("yardstick_ms")]
+    if not known:
+        return [1.0] * len(record.minutes)
+    at_s, took_ms = np.array(known).T
+    found = []
+    for line in record.minutes:
+        first, stop = np.searchsorted(at_s, (line["at_s"] - _MINUTE_S, line["at_s"]), side="right")
+        found.append(float(np.median(took_ms[min(first, max(0, stop - 1)) : max(stop, 1)])))
+    return found
 
 
 def _answers_check(record: Record) -> Check:

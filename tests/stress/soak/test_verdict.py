@@ -123,6 +123,16 @@ def test_latency_that_creeps_up_fails() -> None:
     assert statuses(iter([*lines, *minutes(rng, drift=0.3)]))["latency drift"] is Status.FAILED
 
 
+@pytest.mark.parametrize(("slower", "status"), [(0.3, Status.PASSED), (0.0, Status.FAILED)])
+def test_latency_that_creeps_up_with_the_whole_machine_is_no_drift(slower: float, status: Status) -> None:
+    rng = np.random.default_rng(1)
+    lines = [line for line in journal() if line["kind"] != "minute"]
+    for line in lines:
+        if line["kind"] == "sample" and line["side"] == "trading":
+            line["yardstick_ms"] = 1.0 + slower * line["at_s"] / 3600.0 + rng.normal(0, 0.01)
+    assert statuses(iter([*lines, *minutes(rng, drift=0.3)]))["latency drift"] is status
+
+
 @pytest.mark.parametrize(
     ("line", "check"),
     [
