@@ -1,0 +1,1 @@
+"""Many runs of one question: their plan, their workers, and what the best of them is worth."""

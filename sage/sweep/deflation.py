@@ -1,0 +1,165 @@
+"""What the best of many trials is worth: its Sharpe ratio less what the luck of so many would have given it.
+
+Sharpe ratios here are of one observation, not annualised; matrices of returns have the shape (observations, trials).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from scipy.stats import norm
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+SIGNIFICANCE = 0.05
+CLUSTER_CORRELATION = 0.5
+"""Trials whose returns correlate by more than that, on average, are variations of one idea."""
+
+OBSERVATIONS_MIN = 20
+_EULER = 0.5772156649015329
+
+
+@dataclass(frozen=True)
+class Deflated:
+    """What selection leaves of the winner of ``trials`` trials.
+
+    ``winner`` is its column and ``sharpe`` its ratio. By luck alone the best of such trials would have been expected to
+    reach ``expected_sharpe``, which is what the best of ``effective_trials`` independent ones as spread out would;
+    ``clusters`` are groups of alike ones. ``probability`` is the deflated Sharpe ratio: how sure it is that the true
+    ratio exceeds ``expected_sharpe``; ``naive_probability`` is the same for zero, as if nothing had been selected.
+    """
+
+    winner: int
+    sharpe: float
+    probability: float
+    naive_probability: float
+    expected_sharpe: float
+    trials: int
+    clusters: int
+    effective_trials: float
+
+    @property
+    def is_significant(self) -> bool:
+        """True where luck is surely not all that made the winner."""
+        return self.probability > 1.0 - SIGNIFICANCE
+
+
+def deflated_sharpe(returns: FloatArray, idle_trials: int = 0) -> Deflated | None:
+    """The deflated Sharpe ratio of the best trial (Bailey and López de Prado, J. Portfolio Management 40(5), 2014).
+
+    Their expected maximum is that of independent trials. Here trials come in clusters of alike ones (average linkage
+    of the correlations, cut at CLUSTER_CORRELATION); the best of all is expected to be as good as the best cluster's
+    mean plus what the best of a cluster is above its mean, each by their formula with its own variance and number.
+    For independent trials, and for equally correlated ones, that is the expected maximum itself.
+
+    Parameters
+    ----------
+    returns
+        Of each trial, shape (observations, trials), at the same times.
+    idle_trials
+        Trials that were made and left no returns to look at (they never traded, or failed): they count, each as one
+        more that might have been the best.
+
+    Returns
+    -------
+    None where there are fewer than OBSERVATIONS_MIN observations, or no trial whose returns ever differ.
+    """
+    if len(returns) < OBSERVATIONS_MIN:
+        return None
+    moving = np.flatnonzero(returns.std(axis=0) > 0)
+    if not len(moving):
+        return None
+    idle_trials += returns.shape[1] - len(moving)
+    ratios = sharpes(returns[:, moving])
+    best = int(np.argmax(ratios))
+    cluster = clusters_of(returns[:, moving])
+    expected = expected_best(ratios, cluster, idle_trials)
+    trials = len(moving) + idle_trials
+    one = returns[:, moving[best]]
+    return Deflated(
+        winner=int(moving[best]),
+        sharpe=float(ratios[best]),
+        probability=probabilistic_sharpe(one, expected),
+        naive_probability=probabilistic_sharpe(one),
+        expected_sharpe=expected,
+        trials=trials,
+        clusters=int(cluster.max()) + 1,
+        effective_trials=_effective(expected, ratios, trials),
+    )
+
+
+def sharpes(returns: FloatArray) -> FloatArray:
+    """Sharpe ratio of each column, of one observation."""
+    return np.asarray(returns.mean(axis=0) / returns.std(axis=0, ddof=1))
+
+
+def probabilistic_sharpe(returns: FloatArray, benchmark: float = 0.0) -> float:
+    """How sure it is that the true Sharpe ratio exceeds a benchmark (Bailey and López de Prado, J. Risk 15(2), 2012).
+
+    Skewness and kurtosis of the returns, shape (observations,), widen or narrow its standard error.
+    """
+    ratio = float(returns.mean() / returns.std(ddof=1))
+    standard = (returns - returns.mean()) / returns.std()
+    skewness, kurtosis = float(np.mean(standard**3)), float(np.mean(standard**4))
+    variance = 1.0 - skewness * ratio + (kurtosis - 1.0) / 4.0 * ratio**2
+    # Few and wild observations can make the expansion negative, where it says nothing.
+    error = math.sqrt(max(variance, 1e-6) / (len(returns) - 1))
+    return float(norm.cdf((ratio - benchmark) / error))
+
+
+def expected_maximum(trials: float) -> float:
+    """Of so many independent standard normal values, by the approximation of Bailey and López de Prado (2014)."""
+    if trials <= 1.0:
+        return 0.0
+    return float(
+        max(0.0, (1.0 - _EULER) * norm.ppf(1.0 - 1.0 / trials) + _EULER * norm.ppf(1.0 - 1.0 / (math.e * trials)))
+    )
+
+
+def clusters_of(returns: FloatArray) -> IntArray:
+    """The cluster of each trial, from 0; shape (trials,)."""
+    trials = returns.shape[1]
+    if trials == 1:
+        return np.zeros(1, dtype=np.int64)
+    correlation = np.corrcoef(returns, rowvar=False).clip(-1.0, 1.0)
+    distance = 1.0 - correlation
+    np.fill_diagonal(distance, 0.0)
+    tree = linkage(squareform(distance, checks=False), method="average")
+    return np.asarray(fcluster(tree, 1.0 - CLUSTER_CORRELATION, criterion="distance") - 1, dtype=np.int64)
+
+
+def expected_best(ratios: FloatArray, cluster: IntArray, idle_trials: int = 0) -> float:
+    """The Sharpe ratio that the best of these trials would be expected to have if none had any merit.
+
+    Idle trials make clusters of their own, as spread out as the others.
+    """
+    size = np.bincount(cluster)
+    mean = np.bincount(cluster, ratios) / size
+    between = float(mean.var(ddof=1)) if len(mean) > 1 else 0.0
+    within_sum = float(np.sum((ratios - mean[cluster]) ** 2))
+    freedom = len(ratios) - len(size)
+    within = within_sum / freedom if freedom else 0.0
+    # A cluster's mean varies by its members' variance, too; that part is found again in the best of a cluster.
+    between = max(0.0, between - within * float(np.mean(1.0 / size))) if freedom else between
+    largest = len(ratios) / len(size)
+    return math.sqrt(between) * expected_maximum(len(size) + idle_trials) + math.sqrt(within) * expected_maximum(largest)
+
+
+def _effective(expected: float, ratios: FloatArray, trials: int) -> float:
+    """How many independent trials, spread as these are, would be expected to have as good a best one."""
+    spread = float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
+    if spread == 0.0:
+        return 1.0
+    low, high = 1.0, float(trials)
+    if expected >= spread * expected_maximum(high):
+        return high
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if spread * expected_maximum(middle) < expected else (low, middle)
+    return high
