@@ -85,6 +85,21 @@ def sharpe_difference_interval(
     return _percentiles(np.concatenate(drawn), returns - others)
 
 
+def drawdown_interval(returns: FloatArray, seed: int) -> Interval | None:
+    """The same for the deepest drawdown, from days put together in another order.
+
+    Blocks are of :func:`block_days`. A longer run has deeper drawdowns: the interval is of a run as long as this one.
+    """
+    if len(returns) < MIN_DAYS or not float(returns.std()) > 0:
+        return None
+    found = []
+    for rows in resampled_rows(returns, seed):
+        worth = np.cumprod(1.0 + returns[rows], axis=1)
+        peak = np.maximum(np.maximum.accumulate(worth, axis=1), 1.0)
+        found.append((worth / peak - 1.0).min(axis=1))
+    return _percentiles(np.concatenate(found), returns)
+
+
 def resampled_rows(returns: FloatArray, seed: int) -> list[IntArray]:
     """Rows of a circular block bootstrap's samples, several arrays of shape (some replications, days)."""
     days, block = len(returns), block_days(returns)

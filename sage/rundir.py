@@ -83,7 +83,7 @@ def write(run: BacktestRun, directory: Path) -> dict[str, object]:
         for name in ("signals", "rejections", "orders", "fills", "positions", "equity", "timing", "weights"):
             frame: pd.DataFrame = getattr(tabled, name)
             frame.to_parquet(partial / f"{name}.parquet", index=False)
-        manifest = _manifest(run)
+        manifest = manifest_of(run)
         write_json(partial / "summary.json", figures)
         write_json(partial / "alpha-latency.json", telemetry(run.ensemble))
         with (partial / "run.jsonl").open("w") as log:
@@ -97,7 +97,8 @@ def write(run: BacktestRun, directory: Path) -> dict[str, object]:
     return figures
 
 
-def _manifest(run: BacktestRun) -> dict[str, Any]:
+def manifest_of(run: BacktestRun) -> dict[str, Any]:
+    """What a run was made from: software, model, data, configuration."""
     bars = run.market.bars
     return {
         "schema_version": SCHEMA_VERSION,

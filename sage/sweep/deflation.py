@@ -148,7 +148,9 @@ def expected_best(ratios: FloatArray, cluster: IntArray, idle_trials: int = 0) -
     # A cluster's mean varies by its members' variance, too; that part is found again in the best of a cluster.
     between = max(0.0, between - within * float(np.mean(1.0 / size))) if freedom else between
     largest = len(ratios) / len(size)
-    return math.sqrt(between) * expected_maximum(len(size) + idle_trials) + math.sqrt(within) * expected_maximum(largest)
+    return math.sqrt(between) * expected_maximum(len(size) + idle_trials) + math.sqrt(within) * expected_maximum(
+        largest
+    )
 
 
 def _effective(expected: float, ratios: FloatArray, trials: int) -> float:

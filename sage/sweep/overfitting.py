@@ -25,7 +25,7 @@ class Overfitting:
 
 
 def probability_of_overfitting(returns: FloatArray, blocks: int = BLOCKS) -> Overfitting | None:
-    """Combinatorially symmetric cross-validation (Bailey, Borwein, López de Prado and Zhu, J. Comp. Finance 20(4), 2017).
+    """Combinatorially symmetric cross-validation (Bailey et al., J. Computational Finance 20(4), 2017).
 
     The observations are cut into ``blocks``; for each choice of half of them the trial with the best Sharpe ratio there
     is ranked among all on the other half. A rank in the lower half is overfitting; ties take the middle rank.

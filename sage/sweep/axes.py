@@ -1,0 +1,194 @@
+"""What a sweep varies: configuration keys with the values they take, listed, spaced or drawn."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data.errors import OptionError
+
+COUNT_MAX = 10_000
+NOT_VARIED = ("data.source", "data.catalog", "data.instrument", "data.bar", "data.start", "data.end", "walk_forward",
+              "watch", "model.store", "model.store_dir", "model.online", "model.allow_degraded",
+              "regime.deadline_ms")  # fmt: skip
+"""What no axis may set: what has an option of its own, or no say in a run that is read from the store."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key and its values; with ``span`` they are drawn from there instead, uniformly or in logarithms."""
+
+    key: str
+    values: tuple[Any, ...] = ()
+    span: tuple[float, float] | None = None
+    logarithmic: bool = False
+
+    @property
+    def is_random(self) -> bool:
+        """True where values are drawn."""
+        return self.span is not None
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """One value out of the span."""
+        assert self.span is not None
+        low, high = self.span
+        if self.logarithmic:
+            return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+        return float(rng.uniform(low, high))
+
+
+def parse_axis(text: str) -> Axis:
+    """Read ``--set KEY=...``.
+
+    ``1,2,3`` lists values, ``0.05:0.25:5`` spaces five of them evenly from end to end, ``1e-3:1e-1:5:log`` by a
+    constant factor, and ``0.05~0.25`` or ``1e-3~1e-1:log`` draws them.
+
+    Raises
+    ------
+    OptionError
+        For what does not read so.
+    """
+    key, equals, written = text.partition("=")
+    key, written = key.strip(), written.strip()
+    if not (key and equals):
+        raise OptionError(f"--set {text}: write KEY=VALUES, such as sizing.target_volatility=0.05,0.10")
+    where = f"--set {text}"
+    body, _, tail = written.rpartition(":log")
+    logarithmic = bool(body) and not tail
+    span = body if logarithmic else written
+    if "~" in span:
+        return Axis(key, span=_span(span.split("~"), where, logarithmic=logarithmic), logarithmic=logarithmic)
+    parts = span.split(":")
+    if len(parts) == 3 and all(map(_is_number, parts)):
+        return Axis(key, spaced(_span(parts[:2], where, logarithmic=logarithmic), _count(parts[2], where), logarithmic))
+    if logarithmic:
+        raise OptionError(f"{where}: log goes with FROM:TO:COUNT or FROM~TO")
+    values = tuple(map(_value, _split(written)))
+    return Axis(key, _distinct(values, where))
+
+
+def axis_of(key: str, given: Any) -> Axis:
+    """Read an axis of a TOML file: values, or a table with ``from``, ``to`` and ``count`` or ``random = true``.
+
+    Raises
+    ------
+    OptionError
+        For what is neither.
+    """
+    where = f"sweep.set: {key}"
+    if isinstance(given, list):
+        return Axis(key, _distinct(tuple(given), where))
+    if not isinstance(given, dict):
+        return Axis(key, (given,))
+    unknown = given.keys() - {"from", "to", "count", "log", "random"}
+    if unknown or not {"from", "to"} <= given.keys() or ("count" in given) == bool(given.get("random", False)):
+        raise OptionError(f"{where}: a table has from, to, and count = N or random = true; log = true is possible")
+    logarithmic = bool(given.get("log", False))
+    span = _span([str(given["from"]), str(given["to"])], where, logarithmic=logarithmic)
+    if given.get("random", False):
+        return Axis(key, span=span, logarithmic=logarithmic)
+    return Axis(key, spaced(span, _count(str(given["count"]), where), logarithmic))
+
+
+def spaced(span: tuple[float, float], count: int, logarithmic: bool) -> tuple[float | int, ...]:
+    """So many values from end to end; whole numbers where all of them are."""
+    low, high = span
+    found = np.geomspace(low, high, count) if logarithmic else np.linspace(low, high, count)
+    # As people would write them: 0.15 and not 0.15000000000000002.
+    values = [float(f"{value:.12g}") for value in found]
+    if all(value.is_integer() for value in values) and not logarithmic:
+        return tuple(int(value) for value in values)
+    return tuple(values)
+
+
+def points(axes: Sequence[Axis], draws: int, seed: int) -> list[dict[str, Any]]:
+    """Every combination of the listed values, each with each of ``draws`` draws of what is drawn, in a fixed order."""
+    listed = [axis for axis in axes if not axis.is_random]
+    drawn = [axis for axis in axes if axis.is_random]
+    rng = np.random.default_rng(seed)
+    samples = [{axis.key: axis.draw(rng) for axis in drawn} for _ in range(draws)] if drawn else [{}]
+    grid = itertools.product(*(axis.values for axis in listed))
+    return [
+        dict(zip((axis.key for axis in listed), values, strict=True)) | sample for values in grid for sample in samples
+    ]
+
+
+def require_varied(axes: Sequence[Axis], draws: int) -> None:
+    """Refuse axes that name a key twice, have no values or none of a sweep's keys, and draws without anything to draw.
+
+    Raises
+    ------
+    OptionError
+        Naming the axis.
+    """
+    keys = [axis.key for axis in axes]
+    for axis in axes:
+        if keys.count(axis.key) > 1:
+            raise OptionError(f"--set {axis.key}: is there twice; list all values in one place")
+        if not axis.is_random and not axis.values:
+            raise OptionError(f"--set {axis.key}: no values, and so nothing to run")
+        for other in NOT_VARIED:
+            if axis.key == other or axis.key.startswith(f"{other}."):
+                raise OptionError(f"--set {axis.key}: is not for a sweep to vary")
+    drawn = [axis.key for axis in axes if axis.is_random]
+    if drawn and draws < 1:
+        raise OptionError(f"--set {drawn[0]}: is drawn; say how often with --draws N")
+    if not drawn and draws:
+        raise OptionError("--draws: no axis is drawn; write --set KEY=FROM~TO")
+
+
+def _split(text: str) -> list[str]:
+    """At commas, but not inside of brackets."""
+    parts, depth, begun = [], 0, 0
+    for place, letter in enumerate(text):
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth:
+            parts.append(text[begun:place])
+            begun = place + 1
+    parts.append(text[begun:])
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _span(ends: Sequence[str], where: str, *, logarithmic: bool) -> tuple[float, float]:
+    if len(ends) != 2 or not all(map(_is_number, ends)):
+        raise OptionError(f"{where}: a range has two numbers")
+    low, high = map(float, ends)
+    if low >= high:
+        raise OptionError(f"{where}: {low:g} must be below {high:g}")
+    if logarithmic and low <= 0:
+        raise OptionError(f"{where}: {low:g} has no logarithm")
+    return low, high
+
+
+def _count(text: str, where: str) -> int:
+    if not text.strip().isdecimal() or not 2 <= int(text) <= COUNT_MAX:
+        raise OptionError(f"{where}: {text} values; must be 2 to {COUNT_MAX:,}")
+    return int(text)
+
+
+def _distinct(values: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    written = [json.dumps(value, default=str) for value in values]
+    twice = next((text for text in written if written.count(text) > 1), None)
+    if twice is not None:
+        raise OptionError(f"{where}: {twice} is there twice")
+    return values

@@ -1,0 +1,197 @@
+"""The plan of a sweep: which runs there are, each with a key of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from data.errors import OptionError
+from data.market import Market, parse_span
+from sage.backtest import load_market
+from sage.config import BacktestConfig, DataConfig, as_dict, validate, with_keys
+from sage.model import runs_online
+from sage.sweep.axes import Axis, points, require_varied
+from sage.sweep.windows import Window, WindowConfig, windows_of
+
+RUNS_MAX = 100_000
+MarketKey = tuple[DataConfig, int]
+"""Data, and the seed of simulated bars."""
+
+_KEY_LETTERS = 16
+
+
+@dataclass(frozen=True)
+class Period:
+    """Times between which bars count, as ``--start`` and ``--end`` have them; None is no bound."""
+
+    start: str | None = None
+    end: str | None = None
+
+    def __str__(self) -> str:
+        return "all" if self.start is None and self.end is None else f"{self.start or ''}..{self.end or ''}"
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """A sweep over a backtest; every combination of ``axes``, ``instruments``, ``periods`` and windows is a run.
+
+    ``draws`` and ``seed`` are of the axes whose values are drawn. No instruments are that of the backtest alone.
+    """
+
+    backtest: BacktestConfig = field(default_factory=BacktestConfig)
+    axes: tuple[Axis, ...] = ()
+    draws: int = 0
+    seed: int = 0
+    instruments: tuple[str, ...] = ()
+    periods: tuple[Period, ...] = ()
+    windows: WindowConfig | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: a whole configuration, and the window of its market in which orders are sent; None is all of it.
+
+    ``trial`` numbers the combination of parameters and instrument: runs of one trial on several periods and windows
+    are the same idea on other days.
+    """
+
+    number: int
+    trial: int
+    values: dict[str, Any]
+    config: BacktestConfig
+    period: Period
+    window: Window | None
+
+    @property
+    def instrument(self) -> str:
+        """What is traded, or where simulated bars come from."""
+        return self.config.data.instrument or self.config.data.source
+
+    @cached_property
+    def key(self) -> str:
+        """The same for the same run, in any sweep and any process."""
+        window = None if self.window is None else dataclasses.asdict(self.window)
+        text = json.dumps([as_dict(self.config), window], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LETTERS]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a sweep in their order, and how many bars each market has, by the data that name it."""
+
+    config: SweepConfig
+    tasks: list[Task]
+    bars: dict[MarketKey, int]
+
+    @property
+    def trials(self) -> int:
+        """How many combinations of parameters and instrument there are."""
+        return len({task.trial for task in self.tasks})
+
+    @property
+    def bars_to_run(self) -> int:
+        """Bars of all runs together."""
+        return sum(self.run_bars(task) for task in self.tasks)
+
+    def run_bars(self, task: Task) -> int:
+        """Bars that a run sees."""
+        window = task.window
+        return self.bars[market_key(task.config)] if window is None else window.stop - window.first
+
+
+def plan_of(config: SweepConfig) -> Plan:
+    """Work out every run, and refuse what cannot be run before any of them begins.
+
+    Raises
+    ------
+    OptionError
+        For a key that is unknown (the nearest are named), values that make no sense, periods that overlap, and what
+        cannot be run from the store alone.
+    DataError
+        For an instrument without bars, or windows longer than the bars there are.
+    """
+    base = config.backtest
+    require_varied(config.axes, config.draws)
+    if runs_online(base):
+        raise OptionError("a sweep reads forecasts from the store: --online, deadlines and forecasters of your own "
+                          "ask a model at every bar, which sage backtest does")  # fmt: skip
+    if not base.model.store:
+        raise OptionError("a sweep reads forecasts from the store: --no-store goes with sage backtest")
+    _require_apart(config.periods)
+    if config.instruments and base.data.source != "catalog":
+        raise OptionError("--instrument goes with --catalog")
+    chosen = points(config.axes, config.draws, config.seed)
+    _require_size(config, len(chosen))
+    tasks: list[Task] = []
+    bars: dict[MarketKey, int] = {}
+    trials: dict[tuple[int, str | None], int] = {}
+    for number, values in enumerate(chosen):
+        for instrument, period, settings in _markets(config, _with(base, values)):
+            key = market_key(settings)
+            if key not in bars:
+                bars[key] = len(market_of(key).bars)
+            trial = trials.setdefault((number, instrument), len(trials))
+            for window in _windows(config, settings, bars[key]):
+                tasks.append(Task(len(tasks), trial, values, settings, period, window))
+    if len({task.key for task in tasks}) < len(tasks):
+        raise OptionError("two runs are one and the same: an axis sets what has no say in a run")
+    return Plan(config, tasks, bars)
+
+
+def market_key(config: BacktestConfig) -> MarketKey:
+    """What names the bars of a run; the same for the same bars."""
+    return config.data, config.seed if config.data.source == "synthetic" else 0
+
+
+@lru_cache(maxsize=4)
+def market_of(key: MarketKey) -> Market:
+    """The bars of a run; the last few are remembered. Raises OptionError or DataError where there are none."""
+    data, seed = key
+    return load_market(BacktestConfig(data=data, seed=seed))
+
+
+def _markets(config: SweepConfig, settings: BacktestConfig) -> Iterator[tuple[str | None, Period, BacktestConfig]]:
+    data = settings.data
+    for instrument in config.instruments or (data.instrument,):
+        for period in config.periods or (Period(data.start, data.end),):
+            chosen: DataConfig = dataclasses.replace(data, instrument=instrument, start=period.start, end=period.end)
+            yield instrument, period, dataclasses.replace(settings, data=chosen)
+
+
+def _windows(config: SweepConfig, settings: BacktestConfig, bars: int) -> list[Window | None]:
+    if config.windows is None:
+        return [None]
+    where = f"{settings.data.instrument or settings.data.source}"
+    return [*windows_of(bars, config.windows, settings.regime.horizon_bars, where)]
+
+
+def _with(base: BacktestConfig, values: dict[str, Any]) -> BacktestConfig:
+    settings = with_keys(base, values) if values else base
+    try:
+        validate(settings)
+    except OptionError as error:
+        told = ", ".join(f"{key}={value}" for key, value in values.items())
+        raise OptionError(f"{told}: {error}") from error
+    return settings
+
+
+def _require_size(config: SweepConfig, count: int) -> None:
+    runs = count * max(1, len(config.instruments)) * max(1, len(config.periods))
+    if runs > RUNS_MAX:
+        raise OptionError(f"{runs:,} runs before windows; {RUNS_MAX:,} is the most")
+
+
+def _require_apart(periods: tuple[Period, ...]) -> None:
+    """Days that two periods share would count twice in pooled figures."""
+    spans = [(parse_span(period.start, period.end), period) for period in periods]
+    for ((begin, end), one), ((other_begin, other_end), other) in itertools.combinations(spans, 2):
+        before = end is not None and other_begin is not None and end < other_begin
+        after = begin is not None and other_end is not None and other_end < begin
+        if not (before or after):
+            raise OptionError(f"--period {one} and {other}: overlap, and what both hold would count twice")

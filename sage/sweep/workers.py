@@ -1,0 +1,118 @@
+"""Worker processes on this machine: spawned, recycled, and replaced when they die."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+RUNS_A_WORKER = 25
+"""NautilusTrader keeps memory of every engine that a process has made, so that none makes more than these."""
+
+_ORPHAN_CHECK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker ended without an answer: killed, or out of memory."""
+
+    told: str
+
+
+class Workers(Protocol):
+    """Who does the work of a sweep, wherever."""
+
+    @property
+    def count(self) -> int:
+        """How many work at once."""
+
+    def each(self, work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[tuple[Item, Found | Died]]:
+        """Do the work on each item, and give the results as they come; what the work raises is raised here."""
+
+
+class LocalWorkers:
+    """Spawned processes of this machine.
+
+    Parameters
+    ----------
+    count
+        How many.
+    runs_a_worker
+        After so many pieces of work a process is replaced by a new one.
+    """
+
+    def __init__(self, count: int, runs_a_worker: int = RUNS_A_WORKER) -> None:
+        self.count = count
+        self._runs_a_worker = runs_a_worker
+
+    def each(self, work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[tuple[Item, Found | Died]]:
+        """Do the work on each item, and give the results as they come.
+
+        No more is handed out than keeps all busy. Leaving early, by an exception or by closing the generator, kills
+        what is under way.
+        """
+        pool = ProcessPool(
+            max_workers=self.count,
+            max_tasks=self._runs_a_worker,
+            initializer=_begin_worker,
+            initargs=[os.getpid()],
+            context=multiprocessing.get_context("spawn"),
+        )
+        waiting = iter(items)
+        under_way: dict[Any, Item] = {}
+        try:
+            while True:
+                while len(under_way) < 2 * self.count and (item := next(waiting, None)) is not None:
+                    under_way[pool.schedule(work, args=[item])] = item
+                if not under_way:
+                    break
+                # With a time limit: a wait without one cannot be interrupted everywhere.
+                done, _ = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield under_way.pop(future), _result(future)
+            pool.close()
+        finally:
+            pool.stop()
+            pool.join()
+
+
+def _result(future: Any) -> Any:
+    try:
+        return future.result()
+    except ProcessExpired as expired:
+        code = expired.exitcode
+        how = f"signal {-code} ({_signal_name(-code)})" if code < 0 else f"exit code {code}"
+        return Died(f"its worker process ended with {how}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+def _begin_worker(parent: int) -> None:
+    """Ctrl-C is for the process that hands out the work; and without that one there is nobody left to work for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Runs in parallel: threads of a library's own would only be in each other's way.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_ORPHAN_CHECK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="sage-orphan-watch", daemon=True).start()
