@@ -26,6 +26,7 @@ from cli.model_train import train
 from cli.replay import replay
 from cli.store import store
 from cli.stress import stress
+from cli.sweep import sweep
 from cli.version import show_version
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app.command()(ingest)
 app.command("bench-latency")(bench_latency)
 app.command("inject-fault")(inject_fault)
 app.command()(stress)
+app.command()(sweep)
 evaluate.command()(ablation)
 evaluate.command()(coverage)
 evaluate.command()(drift)

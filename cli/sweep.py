@@ -1,0 +1,245 @@
+"""``sage sweep``: many runs of one question, and what the best of them is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.exits import ExitCode, errors_as_exit_codes
+
+if TYPE_CHECKING:
+    from sage.sweep.plan import Plan, SweepConfig
+    from sage.sweep.sweep import Swept
+    from sage.sweep.workers import Workers
+
+_KEYS_SHOWN = 8
+
+
+def sweep(
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="KEY=1,2,3 lists values, KEY=FROM:TO:COUNT[:log] spaces, KEY=FROM~TO[:log] draws them; repeatable.",
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="How often drawn values are drawn, for each combination of others.")] = 0,
+    draw_seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+    grid: Annotated[
+        Path | None, typer.Option(help="TOML file with [set], draws, draw_seed, instruments, periods and [windows].")
+    ] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Catalog with the bars.")] = None,
+    instrument: Annotated[list[str] | None, typer.Option(help="Instrument in the catalog; repeatable.")] = None,
+    bar: Annotated[str | None, typer.Option(help="Bar size in the catalog, such as 30m.")] = None,
+    data: Annotated[str | None, typer.Option(help="synthetic or sp500, without a catalog.")] = None,
+    period: Annotated[list[str] | None, typer.Option(help="START..END, dates or times, UTC; repeatable.")] = None,
+    train_bars: Annotated[
+        int | None, typer.Option(help="Windows: bars to learn from before the first of them.")
+    ] = None,
+    test_bars: Annotated[int | None, typer.Option(help="Windows: bars of each; with it there are windows.")] = None,
+    rolling: Annotated[
+        bool, typer.Option("--rolling", help="Windows learn from the last --train-bars alone, not from all before.")
+    ] = False,
+    embargo_bars: Annotated[int | None, typer.Option(help="Bars between windows. Default: the horizon.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file, as for sage backtest: what all runs share.")] = None,
+    model: Annotated[str | None, typer.Option(help="embedded, a checkpoint's path, or OWNER/NAME as pulled.")] = None,
+    store_dir: Annotated[Path | None, typer.Option(help="The forecast store.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the simulated market.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where it all goes; runs/<time>-sweep by default.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with an earlier sweep: what is done is not run.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: one for each core.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="The file that counts trials. Default: $SAGE_TRIALS.")] = None,
+    heatmap: Annotated[
+        str | None, typer.Option(help="KEY,KEY of the report's heat map. Default: the first two.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its size, and run nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Run every combination of parameters, instruments, periods and windows, and tell what the best is worth.
+
+    Each run is that of sage backtest, on forecasts made once. The deflated Sharpe ratio counts all trials ever made on
+    the instruments, the probability of overfitting comes from cross-validation. Exit code 1: some runs failed.
+    """
+    with errors_as_exit_codes():
+        from cli.render import LiveProgress
+        from data.errors import OptionError
+        from sage.rundir import choose_directory, write_json
+        from sage.sweep import report
+        from sage.sweep.ledger import Ledger, default_ledger
+        from sage.sweep.plan import plan_of
+        from sage.sweep.sweep import sweep as run_sweep
+
+        windows = (train_bars, test_bars, rolling, embargo_bars)
+        data_options = {"data": data, "catalog": catalog, "bar": bar}
+        settings = _settings(config, data_options, model, store_dir, seed)
+        settings = _with_grid(settings, grid, sets or [], (draws, draw_seed), instrument, period, windows)
+        if out is not None and resume is not None:
+            raise OptionError("--out and --resume exclude each other: what goes on stays where it is")
+        if resume is not None and not (resume / "sweep.json").is_file():
+            raise OptionError(f"--resume {resume}: there is no sweep")
+        keys = [axis.key for axis in settings.axes]
+        heat = report.heat_keys(keys, heatmap)
+        if heatmap is not None and heat is not None and not set(heat) <= set(keys):
+            raise OptionError(f"--heatmap {heatmap}: must be two of {', '.join(keys) or 'the keys that --set names'}")
+        plan = plan_of(settings)
+        if dry_run:
+            _tell_plan(plan, as_json=as_json)
+            return
+        hands = _workers(workers, len(plan.tasks))
+        directory = resume or choose_directory(out, "sweep")
+        counted = Ledger(ledger or default_ledger())
+        with LiveProgress() as progress:
+            found = run_sweep(plan, directory, hands, counted, progress)
+        write_json(directory / report.JSON_FILE, report.as_document(found))
+        (directory / report.HTML_FILE).write_text(report.page(found, heat), encoding="utf-8")
+        _tell(found, directory, as_json=as_json)
+        if found.interrupted:
+            raise KeyboardInterrupt(f"finished runs are in {directory}; to go on: --resume {directory}")
+        if found.failed:
+            raise typer.Exit(int(ExitCode.CHECK_FAILED))
+
+
+def _settings(
+    config: Path | None, data: dict[str, Any], model: str | None, store_dir: Path | None, seed: int | None
+) -> Any:
+    from data.errors import OptionError
+    from sage.config import BacktestConfig, load_config, with_values
+
+    if data["data"] not in {None, "synthetic", "sp500"}:
+        raise OptionError(f"--data {data['data']}: must be synthetic or sp500; for ingested bars give --catalog DIR")
+    if data["catalog"] is not None and data["data"] is not None:
+        raise OptionError(f"--catalog and --data {data['data']} exclude each other")
+    base = load_config(config) if config is not None else BacktestConfig()
+    return with_values(
+        base,
+        data=with_values(
+            base.data,
+            source="catalog" if data["catalog"] is not None else data["data"],
+            catalog=None if data["catalog"] is None else str(data["catalog"]),
+            bar=data["bar"],
+        ),
+        model=with_values(base.model, name=model, store_dir=None if store_dir is None else str(store_dir)),
+        seed=seed,
+    )
+
+
+def _with_grid(
+    base: Any, grid: Path | None, sets: list[str], drawn: tuple[int, int], instruments: list[str] | None,
+    periods: list[str] | None, windows: tuple[int | None, int | None, bool, int | None],
+) -> SweepConfig:  # fmt: skip
+    """The sweep out of its file and its options, which come first."""
+    from data.errors import OptionError
+    from sage.sweep.axes import parse_axis
+    from sage.sweep.file import load_sweep, parse_period
+    from sage.sweep.plan import SweepConfig
+    from sage.sweep.windows import WindowConfig
+
+    found = load_sweep(grid, base) if grid is not None else SweepConfig(base)
+    own = tuple(map(parse_axis, sets))
+    kept = tuple(axis for axis in found.axes if axis.key not in {one.key for one in own})
+    train, test, rolling, embargo = windows
+    if test is None and (train is not None or rolling or embargo is not None):
+        raise OptionError(
+            "--train-bars, --rolling and --embargo-bars are of windows: say how long each is with --test-bars"
+        )
+    if test is not None:
+        found = dataclasses.replace(found, windows=WindowConfig(train or 1_000, test, rolling, embargo))
+    return dataclasses.replace(
+        found,
+        axes=(*kept, *own),
+        draws=drawn[0] or found.draws,
+        seed=drawn[1] or found.seed,
+        instruments=tuple(instruments) if instruments else found.instruments,
+        periods=tuple(map(parse_period, periods)) if periods else found.periods,
+    )
+
+
+def _workers(count: int | None, tasks: int) -> Workers:
+    import os
+
+    from data.errors import OptionError
+    from sage.sweep.workers import LocalWorkers
+
+    if count is not None and count < 1:
+        raise OptionError(f"--workers {count}: must be 1 or more")
+    return LocalWorkers(min(count or len(os.sched_getaffinity(0)), max(1, tasks)))
+
+
+def _tell_plan(plan: Plan, *, as_json: bool) -> None:
+    from cli.render import result_console, table_of
+
+    config = plan.config
+    windows = len({(str(task.period), task.window.number) for task in plan.tasks if task.window is not None})
+    points = len({json.dumps(task.values, sort_keys=True, default=str) for task in plan.tasks})
+    if as_json:
+        document = {
+            "runs": len(plan.tasks), "trials": plan.trials, "points": points, "windows": windows,
+            "bars": plan.bars_to_run,
+            "tasks": [{"run": task.number, "trial": task.trial, "key": task.key, "instrument": task.instrument,
+                       "period": str(task.period), "window": None if task.window is None else task.window.number,
+                       "values": task.values} for task in plan.tasks],
+        }  # fmt: skip
+        typer.echo(json.dumps(document, indent=2, default=str))
+        return
+    rows = [(axis.key, _axis_told(axis, config.draws)) for axis in config.axes]
+    rows += [
+        ("points", f"{points:,} combinations of values"),
+        ("instruments", ", ".join(dict.fromkeys(task.instrument for task in plan.tasks))),
+        ("periods", ", ".join(dict.fromkeys(str(task.period) for task in plan.tasks))),
+        ("windows", f"{windows:,}" if windows else "none: each run trades on all of its bars"),
+        ("trials", f"{plan.trials:,} of values and instrument"),
+        ("runs", f"{len(plan.tasks):,}, {plan.bars_to_run:,} bars"),
+    ]
+    result_console().print(table_of(rows, "[bold]SAGE sweep, planned[/bold]"), highlight=False)
+
+
+def _axis_told(axis: Any, draws: int) -> str:
+    if axis.span is not None:
+        how = ", in logarithms" if axis.logarithmic else ""
+        return f"drawn {draws:,} times from {axis.span[0]:g} to {axis.span[1]:g}{how}"
+    shown = ", ".join(map(str, axis.values[:_KEYS_SHOWN]))
+    return shown + (f", … ({len(axis.values):,} in all)" if len(axis.values) > _KEYS_SHOWN else "")
+
+
+def _tell(swept: Swept, directory: Path, *, as_json: bool) -> None:
+    from rich.table import Table
+
+    from cli.render import result_console, table_of
+    from sage.sweep import report
+    from sage.sweep.table import TABLE
+
+    if as_json:
+        typer.echo((directory / report.JSON_FILE).read_text(), nl=False)
+        return
+    console = result_console()
+    columns, rows = report.best_rows(swept, 10)
+    if rows:
+        table = Table(title="[bold]The best trials[/bold]", title_justify="left", box=None)
+        for number, name in enumerate(columns):
+            table.add_column(name.rpartition(".")[2], justify="left" if number == 1 else "right")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table, highlight=False)
+        console.print()
+    done = len(swept.rows) - len(swept.failed)
+    made = swept.forecasts
+    lines = [
+        (
+            "runs",
+            f"{done:,} of {len(swept.plan.tasks):,}" + (f", {swept.reused:,} done before" if swept.reused else ""),
+        ),
+        ("forecasts", f"{made.needed:,} needed, {made.made:,} made" + (f"; {made.problem}" if made.problem else "")),
+        *(("" if number else "findings", finding.told) for number, finding in enumerate(report.findings(swept))),
+        *(
+            ("" if number else "failed", f"run {row['run']}: {row['error']}")
+            for number, row in enumerate(swept.failed[:5])
+        ),
+        ("table", str(directory / TABLE)),
+        ("report", str(directory / report.HTML_FILE)),
+    ]
+    console.print(table_of(lines, "[bold]SAGE sweep[/bold]"), highlight=False)
+    console.print("Built with technology from NXAI", style="dim", highlight=False)

@@ -1,0 +1,283 @@
+"""A sweep for machines and for people."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sage.performance import Interval
+from sage.studies.page import COLOURS, LIMIT, Finding, Section, as_html, styled
+from sage.sweep.deflation import SIGNIFICANCE
+from sage.sweep.judged import Judged
+from sage.sweep.sweep import Swept
+
+HTML_FILE, JSON_FILE = "report.html", "results.json"
+BEST_SHOWN = 20
+FAILED_SHOWN = 20
+OVERFITTED = 0.5
+
+
+class Said(Finding):
+    """A finding as a sentence; ``met`` is its colour."""
+
+    @property
+    def told(self) -> str:
+        """The sentence."""
+        return self.text
+
+
+def findings(swept: Swept) -> list[Said]:
+    """What the best of all trials is worth, in sentences."""
+    judged = swept.judged
+    found: list[Said] = []
+    if swept.failed:
+        found.append(
+            Said(False, f"{len(swept.failed):,} of {len(swept.rows):,} runs failed; their trials are not judged")
+        )
+    if judged.winner is None:
+        found.append(Said(None, "nothing to judge: no trial has returns on any day"))
+        return found
+    best = f"best of {judged.trials:,} trials: {_named(judged)}"
+    found.append(Said(None, f"{best}, Sharpe {_number(judged.winner_sharpe)}"
+                            f"{_interval(judged.winner_interval)}, deepest drawdown {_percent(judged.winner_drawdown)}"
+                            f"{_interval(judged.winner_drawdown_interval, percent=True)}"))  # fmt: skip
+    deflated = judged.deflated
+    if deflated is None:
+        found.append(Said(None, f"{judged.days:,} days are too few to deflate its Sharpe ratio"))
+    else:
+        luck = deflated.expected_sharpe * judged.days_per_year**0.5
+        found.append(
+            Said(
+                deflated.is_significant,
+                f"deflated Sharpe ratio {deflated.probability:.3f} ({_more_than(deflated.is_significant)}): the best "
+                f"of {judged.trials_ever:,} trials ever made here, in {deflated.clusters:,} groups of alike ones, "
+                f"would have reached {luck:.2f} by luck; had it been the only trial it would be "
+                f"{deflated.naive_probability:.3f}",
+            )
+        )
+    overfitting = judged.overfitting
+    if overfitting is not None:
+        found.append(
+            Said(
+                overfitting.probability < OVERFITTED,
+                f"probability of overfitting {overfitting.probability:.1%}: how often the best of one half of the days "
+                f"is in the lower half of trials on the other, over {overfitting.splits:,} splits",
+            )
+        )
+    walked = judged.walked
+    if walked is not None:
+        found.append(
+            Said(
+                None if walked.sharpe is None else walked.sharpe > 0,
+                f"chosen anew before each of {len(walked.windows)} windows by all windows before: Sharpe "
+                f"{_number(walked.sharpe)}{_interval(walked.interval)}, return {walked.total_return:+.1%}, deepest "
+                f"drawdown {_percent(walked.max_drawdown)}{_interval(walked.drawdown_interval, percent=True)}",
+            )
+        )
+    shuffled = judged.shuffled
+    if shuffled is not None:
+        found.append(
+            Said(
+                shuffled.p_value <= SIGNIFICANCE,
+                f"with positions moved in time the best trial reaches {np.median(shuffled.best):.2f} (median of "
+                f"{len(shuffled.best)} moves), at the true times {shuffled.winner:.2f}: p = {shuffled.p_value:.3f}",
+            )
+        )
+    return found
+
+
+def as_document(swept: Swept) -> dict[str, Any]:
+    """All figures for JSON."""
+    judged = swept.judged
+    overfitting, shuffled = judged.overfitting, judged.shuffled
+    return {
+        "runs": swept.rows,
+        "trials": judged.trials,
+        "trials_ever": judged.trials_ever,
+        "failed_trials": judged.failed_trials,
+        "days": judged.days,
+        "days_per_year": judged.days_per_year,
+        "forecasts": dataclasses.asdict(swept.forecasts),
+        "reused": swept.reused,
+        "seconds": swept.seconds,
+        "overhead_s": swept.overhead_s,
+        "interrupted": swept.interrupted,
+        "winner": None if judged.winner is None else {
+            "trial": judged.winner.trial, "values": judged.winner.values, "instrument": judged.winner.instrument,
+            "sharpe": judged.winner_sharpe, "sharpe_interval": _plain(judged.winner_interval),
+            "max_drawdown": judged.winner_drawdown, "drawdown_interval": _plain(judged.winner_drawdown_interval),
+        },
+        "deflated_sharpe": _plain(judged.deflated),
+        "overfitting": None if overfitting is None else {
+            "probability": overfitting.probability, "splits": overfitting.splits, "blocks": overfitting.blocks,
+        },
+        "walk_forward": _plain(judged.walked),
+        "shuffled": None if shuffled is None else {
+            "winner": shuffled.winner, "p_value": shuffled.p_value, "best": shuffled.best.tolist(),
+        },
+        "sharpe_by_trial": {str(trial): value for trial, value in judged.pooled.items()},
+        "findings": [{"met": finding.met, "text": finding.text} for finding in findings(swept)],
+    }  # fmt: skip
+
+
+def best_rows(swept: Swept, count: int = BEST_SHOWN) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the best trials over all their runs."""
+    judged = swept.judged
+    keys = list(dict.fromkeys(key for task in swept.plan.tasks for key in task.values))
+    tasks = {task.trial: task for task in reversed(swept.plan.tasks)}
+    by_trial: dict[int, list[dict[str, Any]]] = {}
+    for row in swept.rows:
+        by_trial.setdefault(int(row["trial"]), []).append(row)
+    ranked = sorted(judged.pooled, key=lambda trial: -(judged.pooled[trial] or -1e9))[:count]
+    columns = ["trial", "instrument", *keys, "Sharpe", "return", "drawdown", "turnover / year", "coverage", "fills"]
+    rows = []
+    for trial in ranked:
+        runs, task = by_trial[trial], tasks[trial]
+        grown = float(np.prod([1.0 + row["total_return"] for row in runs]) - 1.0)
+        coverage = [row["coverage"] for row in runs if row["coverage"] is not None]
+        rows.append(
+            [
+                str(trial), task.instrument, *(_value(task.values.get(key)) for key in keys),
+                _number(judged.pooled[trial]), f"{grown:+.1%}", _percent(min(row["max_drawdown"] for row in runs)),
+                f"{np.mean([row['turnover_per_year'] for row in runs]):.1f}",
+                _percent(float(np.mean(coverage))) if coverage else "–", f"{sum(row['fills'] for row in runs):,}",
+            ]
+        )  # fmt: skip
+    return columns, rows
+
+
+def page(swept: Swept, heat: tuple[str, str] | None = None) -> str:
+    """The report as HTML; ``heat`` names the keys of the heat map."""
+    judged = swept.judged
+    columns, rows = best_rows(swept)
+    sections: list[Section] = []
+    chart = _heat(swept, heat)
+    if chart is not None:
+        text = "Sharpe ratio over all days, annualised; the best where other keys vary, too."
+        sections.append(Section(f"{heat[0]} and {heat[1]}" if heat else "", text, chart=chart))
+    if judged.shuffled is not None:
+        sections.append(Section("Luck", _LUCK, chart=_luck(judged)))
+    sections.append(Section(f"The best {len(rows)} trials", "Over all windows and periods.", columns, rows))
+    if judged.walked is not None:
+        sections.append(
+            Section(
+                "Windows", "Each traded by the trial that had done best in all windows before it.",
+                ("window", "trial", "values", "Sharpe before", "Sharpe", "return"),
+                [[str(one.window), str(one.trial), _values(one.values), f"{one.sharpe_before:.2f}", _number(one.sharpe),
+                  f"{one.total_return:+.1%}"] for one in judged.walked.windows],
+            )
+        )  # fmt: skip
+    if swept.failed:
+        shown = [[str(row["run"]), row["error"]] for row in swept.failed[:FAILED_SHOWN]]
+        sections.append(Section("Failed", f"{len(swept.failed):,} runs.", ("run", "why"), shown))
+    subtitle = (
+        f"{len(swept.rows):,} of {len(swept.plan.tasks):,} runs of {judged.trials:,} trials, {judged.days:,} days, "
+        f"{judged.trials_ever:,} trials ever made here"
+    )
+    return as_html("SAGE sweep", subtitle, findings(swept), sections)
+
+
+_LUCK = (
+    "Sharpe ratios with the positions of all trials moved in time by the same share of their window, so that they keep "
+    "their sizes and turnover and lose what they know: every trial's, and the best trial's of each move. The line is "
+    "the winner at the true times, reckoned in the same way."
+)
+
+
+def _luck(judged: Judged) -> go.Figure:
+    shuffled = judged.shuffled
+    assert shuffled is not None
+    figure = go.Figure()
+    for values, name, colour in (
+        (shuffled.every, "every trial, moved", COLOURS[5]),
+        (shuffled.best, "best, moved", COLOURS[0]),
+    ):
+        figure.add_histogram(x=values, name=name, histnorm="probability density", opacity=0.6, marker={"color": colour})
+    figure.add_vline(x=shuffled.winner, line={"color": LIMIT, "width": 2}, annotation_text="winner")
+    figure.update_layout(barmode="overlay")
+    figure.update_xaxes(title_text="Sharpe ratio, annualised")
+    figure.update_yaxes(title_text="density")
+    return styled(figure, height=340)
+
+
+def _heat(swept: Swept, keys: tuple[str, str] | None) -> go.Figure | None:
+    if keys is None or not swept.judged.pooled:
+        return None
+    tasks = {task.trial: task for task in swept.plan.tasks}
+    best: dict[tuple[Any, Any], float] = {}
+    for trial, value in swept.judged.pooled.items():
+        values = tasks[trial].values
+        if value is not None and keys[0] in values and keys[1] in values:
+            place = (values[keys[0]], values[keys[1]])
+            best[place] = max(value, best.get(place, -1e9))
+    if not best:
+        return None
+    across, up = (_ordered({place[axis] for place in best}) for axis in (0, 1))
+    table = [[best.get((x, y)) for x in across] for y in up]
+    reach = max(abs(value) for value in best.values())
+    figure = go.Figure(
+        go.Heatmap(
+            x=[_value(x) for x in across], y=[_value(y) for y in up], z=table, colorscale="RdBu",
+            zmin=-reach, zmax=reach, texttemplate="%{z:.2f}", colorbar={"title": "Sharpe"}, hoverongaps=False,
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title_text=keys[0], type="category")
+    figure.update_yaxes(title_text=keys[1], type="category")
+    styled(figure, height=max(260, 60 + 40 * len(up)), left=110)
+    figure.update_layout(showlegend=False)
+    return figure
+
+
+def _ordered(values: set[Any]) -> list[Any]:
+    return sorted(
+        values, key=lambda value: (isinstance(value, str), value if not isinstance(value, str) else 0, str(value))
+    )
+
+
+def _named(judged: Judged) -> str:
+    assert judged.winner is not None
+    told = _values(judged.winner.values)
+    return f"trial {judged.winner.trial} on {judged.winner.instrument}" + (f" ({told})" if told else "")
+
+
+def _values(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else "–" if value is None else str(value)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(interval: Interval | None, *, percent: bool = False) -> str:
+    if interval is None:
+        return ""
+    factor, unit = (100.0, " %") if percent else (1.0, "")
+    return f" [{factor * interval.low:.2f}, {factor * interval.high:.2f}]{unit}"
+
+
+def _more_than(significant: bool) -> str:
+    return "more than luck" if significant else "luck alone may explain it"
+
+
+def _plain(value: Any) -> Any:
+    return None if value is None else dataclasses.asdict(value)
+
+
+def heat_keys(swept_keys: Sequence[str], chosen: str | None) -> tuple[str, str] | None:
+    """The keys of the heat map: as chosen, or the first two that vary."""
+    if chosen is not None:
+        one, _, other = chosen.partition(",")
+        return one.strip(), other.strip()
+    return (swept_keys[0], swept_keys[1]) if len(swept_keys) > 1 else None
