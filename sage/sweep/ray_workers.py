@@ -1,0 +1,123 @@
+"""A Ray cluster that is there already, as the workers of a sweep."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data.errors import OptionError
+from sage.sweep.workers import RUNS_A_WORKER, Died
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+RETRIES = 3
+"""How often work is done again whose node was lost."""
+
+_LOOK_PATIENCE_S = 60.0
+
+
+class RayWorkers:
+    """Processes of a cluster, a core each; work whose node is lost is done again on another.
+
+    Parameters
+    ----------
+    address
+        ``auto`` for the cluster of this machine, or ``HOST:PORT``.
+    runs_a_worker
+        After so many pieces of work a process is replaced by a new one.
+
+    Raises
+    ------
+    OptionError
+        If Ray is not installed, or no cluster answers.
+    """
+
+    def __init__(self, address: str, runs_a_worker: int = RUNS_A_WORKER) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise OptionError("--ray: Ray is not installed; pip install 'sage[ray]'") from error
+        self._ray = ray
+        self._runs_a_worker = runs_a_worker
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise OptionError(f"--ray {address}: no cluster answers there ({told})") from error
+        self.count = max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def each(self, work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[tuple[Item, Found | Died]]:
+        """Do the work on each item, and give the results as they come; see :class:`sage.sweep.workers.LocalWorkers`."""
+        ray = self._ray
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES, max_calls=self._runs_a_worker)(_do)
+        # Once for all items: it may hold much.
+        shared = ray.put(work)
+        waiting = iter(items)
+        under_way: dict[Any, Item] = {}
+        try:
+            while True:
+                while len(under_way) < 2 * self.count and (item := next(waiting, None)) is not None:
+                    under_way[remote.remote(shared, item)] = item
+                if not under_way:
+                    return
+                done, _ = ray.wait(list(under_way), num_returns=1, timeout=1.0)
+                for reference in done:
+                    yield under_way.pop(reference), self._result(reference)
+        finally:
+            for reference in under_way:
+                ray.cancel(reference, force=True)
+
+    def require_shared(self, places: Sequence[Path]) -> None:
+        """See that every node has these directories, and that what is written here is there.
+
+        Raises
+        ------
+        OptionError
+            Naming the first place and the nodes that do not see it.
+        """
+        ray = self._ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        for place in places:
+            token = place / f".sage-{uuid.uuid4().hex}"
+            token.touch()
+            try:
+                asked = {
+                    node["NodeManagerHostname"] + " " + node["NodeID"][:8]: ray.remote(num_cpus=0)(_sees)
+                    .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+                    .remote(str(token))
+                    for node in nodes
+                }
+                blind = [name for name, reference in asked.items() if not ray.get(reference, timeout=_LOOK_PATIENCE_S)]
+            finally:
+                token.unlink(missing_ok=True)
+            if blind:
+                raise OptionError(
+                    f"{place}: not seen by {len(blind)} of {len(nodes)} nodes ({', '.join(blind)}); with --ray "
+                    "catalog, store and results must lie where all nodes see them"
+                )
+
+    def _result(self, reference: Any) -> Any:
+        ray = self._ray
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, Exception) else error from None
+        except ray.exceptions.RayError as error:
+            # Its node was lost more often than it is tried again, or the kernel took its memory.
+            return Died(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+
+
+def _do(work: Callable[[Item], Found], item: Item) -> Found:
+    return work(item)
+
+
+def _sees(path: str) -> bool:
+    return Path(path).exists()

@@ -1,0 +1,99 @@
+"""The winner of many trials is called good when it is, and seldom when it is not, however alike the trials are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from sage.sweep.deflation import (
+    Deflated,
+    clusters_of,
+    deflated_sharpe,
+    expected_maximum,
+    probabilistic_sharpe,
+    sharpes,
+)
+
+TRIALS, DAYS, SEEDS = 200, 500, 400
+FIRST_SEED = 1_000
+
+
+def matrix(correlation: float, seed: int, edge: float = 0.0, trials: int = TRIALS, days: int = DAYS) -> np.ndarray:
+    """Daily returns of equally correlated trials without merit; the first one's t statistic is ``edge``."""
+    rng = np.random.default_rng(seed)
+    common, own = rng.standard_normal((days, 1)), rng.standard_normal((days, trials))
+    returns = np.sqrt(correlation) * common + np.sqrt(1.0 - correlation) * own
+    returns[:, 0] += edge / np.sqrt(days)
+    return np.asarray(0.01 * returns)
+
+
+def judged(correlation: float, seed: int, edge: float = 0.0) -> Deflated:
+    found = deflated_sharpe(matrix(correlation, seed, edge))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9, 0.99])
+def test_of_four_hundred_sweeps_without_merit_at_most_thirty_have_a_winner(correlation: float) -> None:
+    found = [judged(correlation, FIRST_SEED + seed) for seed in range(SEEDS)]
+    assert sum(one.is_significant for one in found) <= 30
+    if not correlation:
+        # As if it had been the only one, the winner of two hundred would nearly always look good.
+        assert sum(one.naive_probability > 0.95 for one in found) > SEEDS / 2
+
+
+def test_a_planted_edge_is_found() -> None:
+    found = [judged(0.0, FIRST_SEED + seed, edge=6.0) for seed in range(100)]
+    assert sum(one.is_significant and one.winner == 0 for one in found) >= 80
+
+
+@pytest.mark.parametrize("trials", [5, 10, 200, 5_000])
+def test_the_expected_maximum_is_that_of_independent_normal_values(trials: int) -> None:
+    rng = np.random.default_rng(5)
+    drawn = rng.standard_normal((4_000 if trials <= 200 else 400, trials)).max(axis=1)
+    assert expected_maximum(trials) == pytest.approx(drawn.mean(), abs=0.06)
+    assert expected_maximum(1) == 0.0
+
+
+def test_without_skew_and_fat_tails_the_probability_is_that_of_lo() -> None:
+    returns = np.random.default_rng(3).normal(0.05, 1.0, 2_000)
+    ratio = returns.mean() / returns.std(ddof=1)
+    error = np.sqrt((1.0 + 0.5 * ratio**2) / (len(returns) - 1))
+    assert probabilistic_sharpe(returns) == pytest.approx(norm.cdf(ratio / error), abs=0.005)
+
+
+def test_trials_that_are_alike_are_one_cluster() -> None:
+    rng = np.random.default_rng(2)
+    groups = [
+        np.sqrt(0.9) * rng.standard_normal((DAYS, 1)) + np.sqrt(0.1) * rng.standard_normal((DAYS, size))
+        for size in (3, 5, 1)
+    ]
+    cluster = clusters_of(np.concatenate(groups, axis=1))
+    assert len(set(cluster[:3])) == len(set(cluster[3:8])) == 1
+    assert len(set(cluster)) == 3
+
+
+@settings(max_examples=30)
+@given(trials=st.integers(1, 30), idle=st.integers(0, 500), seed=st.integers(0, 10_000))
+def test_more_trials_never_make_the_winner_better(trials: int, idle: int, seed: int) -> None:
+    returns = matrix(0.3, seed, trials=trials, days=120)
+    few, many = deflated_sharpe(returns), deflated_sharpe(returns, idle_trials=idle)
+    assert few is not None and many is not None
+    assert many.trials == few.trials + idle
+    assert many.expected_sharpe >= few.expected_sharpe - 1e-12
+    assert many.probability <= few.probability + 1e-12
+    assert few.sharpe == many.sharpe == pytest.approx(sharpes(returns).max())
+
+
+def test_what_never_moves_counts_as_a_trial_and_cannot_win() -> None:
+    returns = np.concatenate([np.zeros((DAYS, 2)), matrix(0.0, 1, trials=3)], axis=1)
+    found = deflated_sharpe(returns)
+    assert found is not None and found.trials == 5 and found.winner >= 2
+
+
+@pytest.mark.parametrize("returns", [np.zeros((100, 3)), matrix(0.0, 1)[:10], np.empty((100, 0))])
+def test_too_little_is_not_judged(returns: np.ndarray) -> None:
+    assert deflated_sharpe(returns) is None

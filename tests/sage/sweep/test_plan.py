@@ -1,0 +1,131 @@
+"""The plan of a sweep: every combination once, and nothing that cannot be run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.errors import DataError, OptionError
+from data.synthetic import SyntheticConfig
+from sage.config import BacktestConfig, DataConfig, ModelConfig, OwnConfig, with_keys
+from sage.sweep.axes import Axis
+from sage.sweep.file import load_sweep, parse_period
+from sage.sweep.plan import Period, SweepConfig, plan_of
+from sage.sweep.windows import WindowConfig
+
+BASE = BacktestConfig(data=DataConfig(synthetic=SyntheticConfig(bars=400)))
+VOLATILITY = Axis("sizing.target_volatility", (0.05, 0.1, 0.2))
+GAIN = Axis("sizing.conviction_gain", (1.0, 2.0))
+
+
+def test_every_combination_is_a_run_with_a_key_of_its_own() -> None:
+    plan = plan_of(SweepConfig(BASE, (VOLATILITY, GAIN), windows=WindowConfig(100, 100)))
+    # Two windows of 100 bars after 100 to learn from and an embargo of the horizon, 16 bars.
+    assert len(plan.tasks) == 3 * 2 * 2 and plan.trials == 6
+    assert len({task.key for task in plan.tasks}) == 12
+    assert {(task.config.sizing.target_volatility, task.config.sizing.conviction_gain) for task in plan.tasks} == {
+        (volatility, gain) for volatility in VOLATILITY.values for gain in GAIN.values
+    }
+    again = plan_of(SweepConfig(BASE, (VOLATILITY, GAIN), windows=WindowConfig(100, 100)))
+    assert [task.key for task in again.tasks] == [task.key for task in plan.tasks]
+
+
+def test_a_run_keeps_its_key_in_a_larger_sweep() -> None:
+    small, large = (plan_of(SweepConfig(BASE, (Axis(VOLATILITY.key, values),))) for values in ((0.1,), (0.05, 0.1)))
+    assert {task.key for task in small.tasks} < {task.key for task in large.tasks}
+
+
+def test_a_seed_may_be_an_axis_and_makes_a_market_of_its_own() -> None:
+    plan = plan_of(SweepConfig(BASE, (Axis("seed", (1, 2)),)))
+    assert len(plan.bars) == 2
+
+
+def test_without_anything_to_vary_there_is_one_run() -> None:
+    plan = plan_of(SweepConfig(BASE))
+    assert len(plan.tasks) == 1 and plan.bars_to_run == 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": (Axis("sizing.target_volatilty", (0.1,)),)}, "near it: .*target_volatility"),
+        ({"axes": (Axis("sizing.target_volatility", ("much",)),)}, "Expected `float`"),
+        ({"axes": (Axis("sizing.target_volatility", (-1.0,)),)}, "sizing.target_volatility=-1.0: target_volatility must"),
+        ({"axes": (Axis("ensemble.vote_limit_ms", (0.0, 0)),)}, "one and the same"),
+        ({"instruments": ("BTCUSDT.TEST",)}, "--instrument goes with --catalog"),
+        ({"periods": (Period("2023-01-01", "2023-06-30"), Period("2023-06-01", "2024-01-01"))}, "overlap"),
+        ({"backtest": dataclasses.replace(BASE, model=ModelConfig(online=True))}, "reads forecasts from the store"),
+        ({"backtest": dataclasses.replace(BASE, model=ModelConfig(store=False))}, "reads forecasts from the store"),
+        ({"backtest": with_keys(BASE, {"regime.deadline_ms": 50.0})}, "reads forecasts from the store"),
+        ({"backtest": dataclasses.replace(BASE, own=OwnConfig(forecaster="a:B"))}, "reads forecasts from the store"),
+        ({"draws": 5, "axes": (VOLATILITY,)}, "no axis is drawn"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_refused_before_anything_runs(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        plan_of(dataclasses.replace(SweepConfig(BASE), **changes))
+
+
+def test_windows_longer_than_the_data_are_refused() -> None:
+    with pytest.raises(DataError, match="synthetic: 400 bars are too few"):
+        plan_of(SweepConfig(BASE, windows=WindowConfig(300, 100)))
+
+
+def test_a_file_says_what_options_say(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        """
+        draws = 3
+        draw_seed = 4
+        instruments = ["A.X", "B.X"]
+        periods = ["2023-01-01..2023-06-30", "2023-07-01.."]
+        [set]
+        sizing.target_volatility = [0.05, 0.1]
+        "sizing.conviction_gain" = { from = 1.0, to = 2.0, count = 3 }
+        costs.fee_bps = { from = 1.0, to = 10.0, random = true, log = true }
+        [windows]
+        train_bars = 100
+        test_bars = 50
+        rolling = true
+        """
+    )
+    found = load_sweep(path, BASE)
+    assert [axis.key for axis in found.axes] == ["sizing.target_volatility", "sizing.conviction_gain", "costs.fee_bps"]
+    assert found.axes[1].values == (1, 1.5, 2) and found.axes[2].span == (1.0, 10.0) and found.axes[2].logarithmic
+    assert (found.draws, found.seed, found.instruments) == (3, 4, ("A.X", "B.X"))
+    assert found.periods == (Period("2023-01-01", "2023-06-30"), Period("2023-07-01", None))
+    assert found.windows == WindowConfig(100, 50, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sets = {}", "unknown key sets; near it: set"),
+        ("[windows]\ntrain_bars = 10", "needs train_bars and test_bars"),
+        ("[windows]\ntrain_bars = 1.5\ntest_bars = 10", "must be of type int"),
+        ("draws = -1", "draws is -1"),
+        ("instruments = 'A'", "a list of texts"),
+        ("set = 3", "set is a table"),
+        ("what", "--grid"),
+        ("periods = ['2023']", "START..END"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(text)
+    with pytest.raises(OptionError, match=message):
+        load_sweep(path, BASE)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="No such file"):
+        load_sweep(tmp_path / "none.toml", BASE)
+
+
+@pytest.mark.parametrize("text", ["", "2023", "..", "  ..  "])
+def test_a_period_has_a_beginning_or_an_end(text: str) -> None:
+    with pytest.raises(OptionError, match=r"START\.\.END"):
+        parse_period(text)
