@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     place = tempfile.TemporaryDirectory(prefix="sage-test-store-")
     config.add_cleanup(place.cleanup)
     os.environ["SAGE_STORE"] = place.name
-    os.environ["SAGE_TRIALS"] = os.path.join(place.name, "trials.jsonl")
+    os.environ["SAGE_TRIALS"] = f"{place.name}/trials.jsonl"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -81,7 +81,9 @@ class LocalWorkers:
                 done, _ = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield under_way.pop(future), _result(future)
+            # Not stopped: a worker that has just begun would complain of what is gone.
             pool.close()
+            pool.join()
         finally:
             pool.stop()
             pool.join()

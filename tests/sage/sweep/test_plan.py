@@ -53,7 +53,7 @@ def test_without_anything_to_vary_there_is_one_run() -> None:
     [
         ({"axes": (Axis("sizing.target_volatilty", (0.1,)),)}, "near it: .*target_volatility"),
         ({"axes": (Axis("sizing.target_volatility", ("much",)),)}, "Expected `float`"),
-        ({"axes": (Axis("sizing.target_volatility", (-1.0,)),)}, "sizing.target_volatility=-1.0: target_volatility must"),
+        ({"axes": (Axis("sizing.target_volatility", (-1.0,)),)}, "target_volatility=-1.0: target_volatility must"),
         ({"axes": (Axis("ensemble.vote_limit_ms", (0.0, 0)),)}, "one and the same"),
         ({"instruments": ("BTCUSDT.TEST",)}, "--instrument goes with --catalog"),
         ({"periods": (Period("2023-01-01", "2023-06-30"), Period("2023-06-01", "2024-01-01"))}, "overlap"),

@@ -1,0 +1,95 @@
+"""``sage sweep``: what it prints, what it leaves, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.app import app
+from cli.exits import ExitCode
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text("[data.synthetic]\nbars = 300\n[regime]\npinned_level = 2\n")
+    return path
+
+
+def sage(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["sweep", *map(str, arguments)])
+
+
+GRID = ("--set", "sizing.target_volatility=0.1,0.4", "--set", "sizing.conviction_gain=1,2")
+
+
+def test_a_sweep_leaves_a_table_a_report_and_says_what_the_best_is_worth(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = sage("--config", config, *GRID, "--workers", 2, "--out", out, "--ledger", tmp_path / "trials.jsonl")
+    assert done.exit_code == 0, done.output
+    assert "best of 4 trials" in done.stdout and "4 of 4" in done.stdout
+    assert len(pd.read_parquet(out / "runs.parquet")) == 4 and (out / "report.html").exists()
+    again = sage(
+        "--config", config, *GRID, "--set", "costs.fee_bps=5", "--resume", out, "--ledger", tmp_path / "trials.jsonl",
+        "--json",
+    )  # fmt: skip
+    assert again.exit_code == 0, again.output
+    document = json.loads(again.stdout)
+    # The fee is what it was, and so are the runs.
+    assert document["reused"] == 4 and document["trials_ever"] == 4
+
+
+def test_a_dry_run_prints_the_plan_and_runs_nothing(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    windows = ("--train-bars", 100, "--test-bars", 40)
+    told = sage("--config", config, *GRID, *windows, "--dry-run").stdout
+    assert "4 combinations of values" in told and "12, " in told
+    document = json.loads(sage("--config", config, *GRID, *windows, "--dry-run", "--json").stdout)
+    assert document["runs"] == 12 and document["windows"] == 3 and len(document["tasks"]) == 12
+    assert {path.name for path in tmp_path.iterdir()} == {"run.toml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--set", "sizing.target_volatilty=1,2"), ExitCode.USAGE, "target_volatility"),
+        (("--set", "sizing.target_volatility"), ExitCode.USAGE, "write KEY=VALUES"),
+        (("--set", "sizing.target_volatility=0.1~0.2"), ExitCode.USAGE, "--draws N"),
+        ((*GRID, "--heatmap", "a,b"), ExitCode.USAGE, "--heatmap a,b"),
+        ((*GRID, "--workers", 0), ExitCode.USAGE, "--workers 0"),
+        ((*GRID, "--out", "a", "--resume", "b"), ExitCode.USAGE, "exclude each other"),
+        ((*GRID, "--resume", "nowhere"), ExitCode.USAGE, "there is no sweep"),
+        ((*GRID, "--rolling"), ExitCode.USAGE, "--test-bars"),
+        ((*GRID, "--test-bars", 40, "--embargo-bars", 3), ExitCode.USAGE, "--embargo-bars 3"),
+        ((*GRID, "--period", "2023"), ExitCode.USAGE, "START..END"),
+        ((*GRID, "--test-bars", 400), ExitCode.BAD_DATA, "too few"),
+        ((*GRID, "--data", "moon"), ExitCode.USAGE, "--data moon"),
+        ((*GRID, "--catalog", "nowhere", "--instrument", "BTCUSDT.TEST"), ExitCode.BAD_DATA, "nowhere"),
+        ((*GRID, "--grid", "none.toml"), ExitCode.USAGE, "No such file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_said_before_anything_is(
+    arguments: tuple[object, ...], code: ExitCode, message: str, config: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    done = sage("--config", config, *arguments)
+    assert done.exit_code == code, done.output
+    assert message in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"run.toml"}
+
+
+def test_a_run_that_failed_makes_the_exit_code_one(config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text() + '[own]\nstrategy = "tests.sage.own:Flips"\n')
+    done = sage(
+        "--config", config, "--set", 'own.params={},{"raise_in":"on_bar","raise_at":50}', "--out", tmp_path / "out",
+        "--ledger", tmp_path / "trials.jsonl",
+    )  # fmt: skip
+    assert done.exit_code == ExitCode.CHECK_FAILED, done.output
+    assert "my own mistake" in done.stdout and "1 of 2" in done.stdout

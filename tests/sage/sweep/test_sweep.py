@@ -1,0 +1,217 @@
+"""A sweep with real workers, a real model and real engines: every result is there, once, and that of a backtest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from data.synthetic import SyntheticConfig
+from regime.errors import ModelUnavailable
+from regime.signal import Level
+from sage.backtest import run_backtest
+from sage.config import BacktestConfig, DataConfig, ModelConfig, OwnConfig, with_keys
+from sage.progress import Silent
+from sage.results import determinism_hash_of
+from sage.sweep import report
+from sage.sweep.axes import Axis
+from sage.sweep.ledger import Ledger
+from sage.sweep.plan import Plan, SweepConfig, plan_of
+from sage.sweep.runs import ERROR_FILE, RUNS, run_task
+from sage.sweep.sweep import SWEEP_FILE, Swept, sweep
+from sage.sweep.table import TABLE
+from sage.sweep.windows import WindowConfig
+from sage.sweep.workers import Died, LocalWorkers
+
+BARS = 420
+BASE = BacktestConfig(data=DataConfig(synthetic=SyntheticConfig(bars=BARS, bar_seconds=14_400)))
+PINNED = with_keys(BASE, {"regime.pinned_level": int(Level.SMART)})
+"""Without a model: quick."""
+
+AXES = (Axis("sizing.target_volatility", (0.1, 0.4)), Axis("sizing.conviction_gain", (1.0, 3.0)))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def with_model(store: Path) -> BacktestConfig:
+    return dataclasses.replace(BASE, model=ModelConfig(store_dir=str(store)))
+
+
+def children() -> list[psutil.Process]:
+    """Workers, and model processes of this one's; Python's own helper is none."""
+    return [one for one in psutil.Process().children() if "resource_tracker" not in str(one.cmdline())]
+
+
+def swept(plan: Plan, place: Path, workers: int = 2) -> Swept:
+    return sweep(plan, place, LocalWorkers(workers), Ledger(place.parent / "trials.jsonl"), Silent())
+
+
+@pytest.fixture(scope="module")
+def found(with_model: BacktestConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Swept, Path]:
+    place = tmp_path_factory.mktemp("sweep") / "out"
+    plan = plan_of(SweepConfig(with_model, AXES, windows=WindowConfig(200, 80)))
+    return swept(plan, place), place
+
+
+def test_every_run_is_that_of_a_backtest_and_forecasts_are_made_once(
+    found: tuple[Swept, Path], with_model: BacktestConfig
+) -> None:
+    result, place = found
+    assert not result.failed and len(result.rows) == len(result.plan.tasks) == 8
+    assert result.forecasts.made == result.forecasts.needed > 0 and not result.forecasts.problem
+    table = pd.read_parquet(place / TABLE)
+    assert table["key"].tolist() == [task.key for task in result.plan.tasks]
+    task = result.plan.tasks[-1]
+    window = task.window
+    assert window is not None
+    from sage.backtest import load_market
+
+    market = load_market(with_model).part(window.first, window.stop)
+    start_ns = int(market.bars.ts_close_ns[window.start - window.first])
+    own = run_backtest(task.config, market=market, trade_from_ns=start_ns)
+    assert own.forecasts_computed == 0
+    assert table["determinism_hash"].iloc[-1] == determinism_hash_of(own)
+    manifest = json.loads((place / RUNS / task.key / "manifest.json").read_text())
+    summary = json.loads((place / RUNS / task.key / "summary.json").read_text())
+    assert manifest["sweep"]["values"] == task.values and summary["determinism_hash"] == determinism_hash_of(own)
+
+
+def test_what_is_done_is_not_run_again_and_what_is_new_is(
+    found: tuple[Swept, Path], with_model: BacktestConfig
+) -> None:
+    result, place = found
+    stamps = {path.name: path.stat().st_mtime_ns for path in (place / RUNS).iterdir()}
+    more = (dataclasses.replace(AXES[0], values=(0.1, 0.4, 0.7)), AXES[1])
+    again = swept(plan_of(SweepConfig(with_model, more, windows=WindowConfig(200, 80))), place)
+    assert again.reused == 8 and len(again.rows) == 12 and not again.failed
+    assert again.forecasts.made == 0
+    assert all((place / RUNS / name).stat().st_mtime_ns == stamp for name, stamp in stamps.items())
+    # Those of before count as trials, too, and once.
+    assert again.judged.trials_ever == 6 and result.judged.trials_ever == 4
+
+
+def test_the_report_says_what_the_winner_is_worth(found: tuple[Swept, Path]) -> None:
+    result, _ = found
+    document = json.loads(json.dumps(report.as_document(result)))
+    assert document["trials"] == 4 and len(document["runs"]) == 8
+    assert document["winner"]["values"].keys() == {axis.key for axis in AXES}
+    told = " ".join(one["text"] for one in document["findings"])
+    for words in ("best of 4 trials", "by luck", "probability of overfitting", "windows by all windows before", "p = "):
+        assert words in told, words
+    page = report.page(result, (AXES[0].key, AXES[1].key))
+    assert "The best 4 trials" in page and "sizing.conviction_gain" in page and "<h2>Failed</h2>" not in page
+
+
+def test_a_run_that_misses_forecasts_fails_and_starts_no_model(with_model: BacktestConfig, tmp_path: Path) -> None:
+    empty = dataclasses.replace(with_model, model=ModelConfig(store_dir=str(tmp_path / "empty")))
+    (task,) = plan_of(SweepConfig(empty)).tasks
+    outcome = run_task(task, tmp_path)
+    assert "not in the store" in outcome.error and "ModelUnavailable" in outcome.error
+    error = json.loads((tmp_path / RUNS / task.key / ERROR_FILE).read_text())
+    assert error["error"] == outcome.error and "Traceback" in error["trace"]
+    assert not children()
+
+
+def test_a_run_that_fails_is_recorded_and_stops_no_other(tmp_path: Path) -> None:
+    own = OwnConfig(strategy="tests.sage.own:Flips")
+    base = dataclasses.replace(PINNED, own=own)
+    axis = Axis("own.params", ({}, {"raise_in": "on_bar", "raise_at": 50}))
+    result = swept(plan_of(SweepConfig(base, (axis,))), tmp_path / "out")
+    assert [row["status"] for row in result.rows] == ["ok", "failed"]
+    assert "my own mistake in on_bar" in result.failed[0]["error"]
+    assert result.judged.failed_trials == 1 and result.judged.trials_ever == 2
+    assert "<h2>Failed</h2>" in report.page(result)
+    again = swept(plan_of(SweepConfig(base, (axis,))), tmp_path / "out")
+    assert again.reused == 1 and len(again.failed) == 1 and again.judged.trials_ever == 2
+
+
+def test_without_a_model_missing_forecasts_end_it_before_the_first_run(tmp_path: Path) -> None:
+    base = dataclasses.replace(BASE, model=ModelConfig(name="no-such-model", store_dir=str(tmp_path / "store")))
+    with pytest.raises(ModelUnavailable, match="no-such-model"):
+        swept(plan_of(SweepConfig(base, AXES)), tmp_path / "out")
+    assert not (tmp_path / "out" / RUNS).exists() or not any((tmp_path / "out" / RUNS).iterdir())
+
+
+def test_an_interruption_keeps_what_is_finished_and_the_rest_can_follow(tmp_path: Path) -> None:
+    plan = plan_of(SweepConfig(PINNED, (Axis("seed", tuple(range(6))),)))
+
+    class Stops(Silent):
+        def __init__(self) -> None:
+            self.runs = 0
+
+        def advance(self, steps: int, note: str = "") -> None:
+            self.runs += steps
+            if self.runs == 2:
+                raise KeyboardInterrupt
+
+    place = tmp_path / "out"
+    first = sweep(plan, place, LocalWorkers(2), Ledger(tmp_path / "trials.jsonl"), Stops())
+    assert first.interrupted and 2 <= len(first.rows) < 6
+    assert len(pd.read_parquet(place / TABLE)) == len(first.rows)
+    assert not [path for path in (place / RUNS).iterdir() if path.name.startswith(".")]
+    assert not children()
+    second = swept(plan, place)
+    assert second.reused >= 2 and len(second.rows) == 6 and not second.failed
+    assert (place / SWEEP_FILE).exists()
+
+
+def dies_on_odd(item: int) -> int:
+    """For a worker: the kernel takes it."""
+    if item % 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def raises_on_three(item: int) -> int:
+    if item == 3:
+        raise ValueError("three")
+    return item
+
+
+def test_a_worker_that_is_killed_costs_its_own_work_and_no_other() -> None:
+    results = dict(LocalWorkers(2).each(dies_on_odd, [0, 1, 2, 3, 4]))
+    assert [results[number] for number in (0, 2, 4)] == [0, 2, 4]
+    assert all(isinstance(results[number], Died) and "SIGKILL" in results[number].told for number in (1, 3))
+    assert not children()
+
+
+def test_what_work_raises_is_raised_where_it_was_asked_for() -> None:
+    with pytest.raises(ValueError, match="three"):
+        list(LocalWorkers(1).each(raises_on_three, range(6)))
+
+
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
+def test_workers_are_replaced_after_so_many_runs() -> None:
+    found = [pid for _, pid in LocalWorkers(1, runs_a_worker=3).each(process_of, list(range(9)))]
+    assert len(set(found)) == 3
+
+
+def test_items_are_handed_out_as_they_are_worked_on() -> None:
+    asked: list[int] = []
+
+    class Counting(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            for item in super().__iter__():
+                asked.append(item)
+                yield item
+
+    each = LocalWorkers(1).each(process_of, Counting(range(100)))
+    next(each)
+    assert len(asked) <= 4
+    each.close()  # type: ignore[attr-defined]
+    assert not children()
