@@ -52,6 +52,9 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="Where it all goes; runs/<time>-sweep by default.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with an earlier sweep: what is done is not run.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. Default: one for each core.")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Run on a Ray cluster that is there: auto, or HOST:PORT. Needs sage[ray].")
+    ] = None,
     ledger: Annotated[Path | None, typer.Option(help="The file that counts trials. Default: $SAGE_TRIALS.")] = None,
     heatmap: Annotated[
         str | None, typer.Option(help="KEY,KEY of the report's heat map. Default: the first two.")
@@ -76,6 +79,8 @@ def sweep(
         windows = (train_bars, test_bars, rolling, embargo_bars)
         data_options = {"data": data, "catalog": catalog, "bar": bar}
         settings = _settings(config, data_options, model, store_dir, seed)
+        if ray is not None:
+            settings = _with_absolute_places(settings)
         settings = _with_grid(settings, grid, sets or [], (draws, draw_seed), instrument, period, windows)
         if out is not None and resume is not None:
             raise OptionError("--out and --resume exclude each other: what goes on stays where it is")
@@ -89,8 +94,10 @@ def sweep(
         if dry_run:
             _tell_plan(plan, as_json=as_json)
             return
-        hands = _workers(workers, len(plan.tasks))
-        directory = resume or choose_directory(out, "sweep")
+        hands = _workers(workers, ray, len(plan.tasks))
+        directory = (resume or choose_directory(out, "sweep")).absolute()
+        if ray is not None:
+            _require_shared(hands, directory, settings)
         counted = Ledger(ledger or default_ledger())
         with LiveProgress() as progress:
             found = run_sweep(plan, directory, hands, counted, progress)
@@ -158,12 +165,40 @@ def _with_grid(
     )
 
 
-def _workers(count: int | None, tasks: int) -> Workers:
+def _with_absolute_places(base: Any) -> Any:
+    """Places that other machines find under the same names: not under this one's working or home directory."""
+    from regime.serving.store import default_root
+    from sage.config import with_values
+
+    data, model = base.data, base.model
+    catalog = None if data.catalog is None else str(Path(data.catalog).expanduser().absolute())
+    store = Path(model.store_dir).expanduser() if model.store_dir else default_root()
+    return with_values(
+        base, data=with_values(data, catalog=catalog), model=with_values(model, store_dir=str(store.absolute()))
+    )
+
+
+def _require_shared(hands: Any, directory: Path, settings: SweepConfig) -> None:
+    """See that all nodes find results, store and catalog where this machine does, before any run begins."""
+    data, model = settings.backtest.data, settings.backtest.model
+    places = [directory, Path(model.store_dir or ".")]
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+    hands.require_shared([*places, *([Path(data.catalog)] if data.catalog is not None else [])])
+
+
+def _workers(count: int | None, ray: str | None, tasks: int) -> Workers:
     import os
 
     from data.errors import OptionError
     from sage.sweep.workers import LocalWorkers
 
+    if ray is not None:
+        from sage.sweep.ray_workers import RayWorkers
+
+        if count is not None:
+            raise OptionError("--workers and --ray exclude each other: a cluster has as many as it has cores")
+        return RayWorkers(ray)
     if count is not None and count < 1:
         raise OptionError(f"--workers {count}: must be 1 or more")
     return LocalWorkers(min(count or len(os.sched_getaffinity(0)), max(1, tasks)))

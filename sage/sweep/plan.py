@@ -75,9 +75,11 @@ class Task:
 
     @cached_property
     def key(self) -> str:
-        """The same for the same run, in any sweep and any process."""
+        """The same for the same run, in any sweep and any process, wherever its forecasts are kept."""
         window = None if self.window is None else dataclasses.asdict(self.window)
-        text = json.dumps([as_dict(self.config), window], sort_keys=True, default=str)
+        values = as_dict(self.config)
+        values["model"].pop("store_dir")
+        text = json.dumps([values, window], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LETTERS]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ RETRIES = 3
 """How often work is done again whose node was lost."""
 
 _LOOK_PATIENCE_S = 60.0
+_KNOCK_S = 5.0
 
 
 class RayWorkers:
@@ -42,6 +44,7 @@ class RayWorkers:
             import ray
         except ImportError as error:
             raise OptionError("--ray: Ray is not installed; pip install 'sage[ray]'") from error
+        _require_answer(address)
         self._ray = ray
         self._runs_a_worker = runs_a_worker
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -113,6 +116,19 @@ class RayWorkers:
         except ray.exceptions.RayError as error:
             # Its node was lost more often than it is tried again, or the kernel took its memory.
             return Died(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+
+
+def _require_answer(address: str) -> None:
+    """Knock first: Ray itself goes on knocking for minutes. Raises OptionError."""
+    if address == "auto":
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and host and port.isdecimal()):
+        raise OptionError(f"--ray {address}: write auto or HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), _KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise OptionError(f"--ray {address}: no cluster answers there ({getattr(error, 'strerror', error)})") from error
 
 
 def _do(work: Callable[[Item], Found], item: Item) -> Found:

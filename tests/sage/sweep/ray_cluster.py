@@ -1,0 +1,62 @@
+"""A sweep on a cluster of two nodes on loopback, one of which dies in the middle: run by test_ray, in a process and,
+where that can be had, a network of its own.
+
+Prints a line of JSON: the runs' hashes and statuses by key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+from sage.progress import Silent
+from sage.sweep.ledger import Ledger
+from sage.sweep.plan import plan_of
+from sage.sweep.ray_workers import RayWorkers
+from sage.sweep.sweep import sweep
+from tests.sage.sweep.test_ray import CONFIG
+
+
+def main(place: Path, kill_after: int) -> None:
+    """Run it; after so many finished runs a node is killed."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # What is lost is noticed soon: a test need not wait as long as a cluster across a slow network should.
+    os.environ |= {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "3"}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    killed = threading.Event()
+
+    class Kills(Silent):
+        done = 0
+
+        def advance(self, steps: int, note: str = "") -> None:
+            self.done += steps
+            if self.done >= kill_after and not killed.is_set():
+                killed.set()
+                cluster.remove_node(second, allow_graceful=False)
+
+    plan = plan_of(CONFIG)
+    workers = RayWorkers(cluster.address)
+    workers.require_shared([place])
+    began = time.monotonic()
+    found = sweep(plan, place, workers, Ledger(place / "trials.jsonl"), Kills())
+    result = {
+        "runs": [{name: row[name] for name in ("key", "status", "error", "determinism_hash")} for row in found.rows],
+        "killed": killed.is_set(),
+        "workers": workers.count,
+        "seconds": time.monotonic() - began,
+    }
+    sys.stdout.write(f"RESULT {json.dumps(result)}\n")
+    sys.stdout.flush()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
