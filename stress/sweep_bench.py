@@ -1,0 +1,103 @@
+"""What a sweep costs beside its backtests: ``python -m stress.sweep_bench [RUNS [BARS]]``.
+
+The same runs on a warm store by one worker and by all cores, in turns, so that both meet the same neighbours. Printed
+are runs an hour, the share of linear scaling, seconds a run beside the backtest, and memory of parent and workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from data.synthetic import SyntheticConfig
+from sage.config import BacktestConfig, DataConfig, ModelConfig
+from sage.progress import Silent
+from sage.sweep.axes import Axis, spaced
+from sage.sweep.ledger import Ledger
+from sage.sweep.plan import SweepConfig, plan_of
+from sage.sweep.sweep import Swept, sweep
+from sage.sweep.workers import LocalWorkers
+
+RUNS, BARS = 200, 20_000
+ROUNDS = 2
+_MB = 1e6
+
+
+class Watcher:
+    """The largest resident memory of any worker, and the parent's at both ends, in megabytes."""
+
+    def __init__(self) -> None:
+        self.worker_mb = 0.0
+        self.parent_mb: list[float] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        parent = psutil.Process()
+        while not self._over.wait(1.0):
+            self.parent_mb.append(parent.memory_info().rss / _MB)
+            for child in parent.children():
+                try:
+                    self.worker_mb = max(self.worker_mb, child.memory_info().rss / _MB)
+                except psutil.Error:
+                    continue
+
+
+def measure(runs: int, workers: int, bars: int, place: Path, first: int) -> tuple[Swept, float]:
+    """Sweep so many runs that were never made before; gives back seconds of the runs' stage alone."""
+    base = BacktestConfig(
+        data=DataConfig(synthetic=dataclasses.replace(SyntheticConfig(), bars=bars)),
+        model=ModelConfig(store_dir=str(place / "store")),
+    )
+    # Other values each time: nothing is found done.
+    values = spaced((0.05 + 1e-4 * first, 0.25 + 1e-4 * first), max(2, runs), logarithmic=False)
+    plan = plan_of(SweepConfig(base, (Axis("sizing.target_volatility", values),)))
+    began = time.perf_counter()
+    found = sweep(plan, place / f"sweep-{first}", LocalWorkers(workers), Ledger(place / "trials.jsonl"), Silent())
+    return found, time.perf_counter() - began
+
+
+def main(runs: int = RUNS, bars: int = BARS) -> None:
+    """Print it."""
+    cores = len(os.sched_getaffinity(0))
+    alone = max(2, runs // (4 * cores))
+    with tempfile.TemporaryDirectory(prefix="sage-sweep-bench-") as name:
+        place = Path(name)
+        measure(2, 1, bars, place, first=0)  # fills the store
+        single: list[float] = []
+        many: list[float] = []
+        overheads: list[float] = []
+        with Watcher() as watcher:
+            for turn in range(ROUNDS):
+                _, seconds = measure(alone, 1, bars, place, first=2 * turn + 1)
+                single.append(seconds / alone)
+                swept, seconds = measure(runs // ROUNDS, cores, bars, place, first=2 * turn + 2)
+                many.append(seconds / (runs // ROUNDS))
+                overheads.append(swept.overhead_s / len(swept.rows))
+                sys.stderr.write(f"turn {turn + 1}: {single[-1]:.2f} s a run alone, {many[-1]:.2f} s with {cores}\n")
+    one, all_cores = statistics.median(single), statistics.median(many)
+    early, late = watcher.parent_mb[len(watcher.parent_mb) // 4], watcher.parent_mb[-1]
+    print(f"{runs} runs of {bars:,} bars: {one:.2f} s a run with one worker, {all_cores:.2f} s with {cores}")
+    print(f"scaling {one / all_cores / cores:.2f} of linear (target: 0.85 or more)")
+    print(f"beside the backtest {1e3 * statistics.median(overheads):.0f} ms a run (target: under 150)")
+    print(f"parent {early:.0f} MB at a quarter, {late:.0f} MB at the end; workers {watcher.worker_mb:.0f} MB at most")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
