@@ -32,7 +32,9 @@ def sweep(
     grid: Annotated[
         Path | None, typer.Option(help="TOML file with [set], draws, draw_seed, instruments, periods and [windows].")
     ] = None,
-    catalog: Annotated[Path | None, typer.Option(help="Catalog with the bars.")] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="Catalog with the bars: a directory, or an address such as s3://bucket/catalog.")
+    ] = None,
     instrument: Annotated[list[str] | None, typer.Option(help="Instrument in the catalog; repeatable.")] = None,
     bar: Annotated[str | None, typer.Option(help="Bar size in the catalog, such as 30m.")] = None,
     data: Annotated[str | None, typer.Option(help="synthetic or sp500, without a catalog.")] = None,
@@ -47,10 +49,12 @@ def sweep(
     embargo_bars: Annotated[int | None, typer.Option(help="Bars between windows. Default: the horizon.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file, as for sage backtest: what all runs share.")] = None,
     model: Annotated[str | None, typer.Option(help="embedded, a checkpoint's path, or OWNER/NAME as pulled.")] = None,
-    store_dir: Annotated[Path | None, typer.Option(help="The forecast store.")] = None,
+    store_dir: Annotated[str | None, typer.Option(help="The forecast store, a directory or an address.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated market.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where it all goes; runs/<time>-sweep by default.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with an earlier sweep: what is done is not run.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Where it all goes, a directory or an address; runs/<time>-sweep by default.")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with an earlier sweep: what is done is not run.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. Default: one for each core.")] = None,
     ray: Annotated[
         str | None, typer.Option(help="Run on a Ray cluster that is there: auto, or HOST:PORT. Needs sage[ray].")
@@ -70,9 +74,10 @@ def sweep(
     with errors_as_exit_codes():
         from cli.render import LiveProgress
         from data.errors import OptionError
-        from sage.rundir import choose_directory, write_json
+        from sage.rundir import write_json
         from sage.sweep import report
         from sage.sweep.ledger import Ledger, default_ledger
+        from sage.sweep.places import is_remote, local_path, mirror_of, without_secrets
         from sage.sweep.plan import plan_of
         from sage.sweep.sweep import sweep as run_sweep
 
@@ -84,8 +89,6 @@ def sweep(
         settings = _with_grid(settings, grid, sets or [], (draws, draw_seed), instrument, period, windows)
         if out is not None and resume is not None:
             raise OptionError("--out and --resume exclude each other: what goes on stays where it is")
-        if resume is not None and not (resume / "sweep.json").is_file():
-            raise OptionError(f"--resume {resume}: there is no sweep")
         keys = [axis.key for axis in settings.axes]
         heat = report.heat_keys(keys, heatmap)
         if heatmap is not None and heat is not None and not set(heat) <= set(keys):
@@ -95,23 +98,47 @@ def sweep(
             _tell_plan(plan, as_json=as_json)
             return
         hands = _workers(workers, ray, len(plan.tasks))
-        directory = (resume or choose_directory(out, "sweep")).absolute()
+        place = _place(out, resume)
         if ray is not None:
-            _require_shared(hands, directory, settings)
+            _require_shared(hands, place, settings)
         counted = Ledger(ledger or default_ledger())
         with LiveProgress() as progress:
-            found = run_sweep(plan, directory, hands, counted, progress)
+            found = run_sweep(plan, place, hands, counted, progress)
+        directory = local_path(place)
         write_json(directory / report.JSON_FILE, report.as_document(found))
         (directory / report.HTML_FILE).write_text(report.page(found, heat), encoding="utf-8")
-        _tell(found, directory, as_json=as_json)
+        if is_remote(place):
+            mirror_of(place).publish()
+        _tell(found, place, as_json=as_json)
         if found.interrupted:
-            raise KeyboardInterrupt(f"finished runs are in {directory}; to go on: --resume {directory}")
+            shown = without_secrets(place)
+            raise KeyboardInterrupt(f"finished runs are in {shown}; to go on: --resume {shown}")
         if found.failed:
             raise typer.Exit(int(ExitCode.CHECK_FAILED))
 
 
+def _place(out: str | None, resume: str | None) -> str:
+    """Where a sweep goes, or goes on."""
+    from data.errors import OptionError
+    from sage.rundir import choose_directory
+    from sage.sweep.places import is_remote, local_path, mirror_of, without_secrets
+    from sage.sweep.sweep import SWEEP_FILE
+
+    place = resume or out
+    if place is None or not (is_remote(place) or resume):
+        return str(choose_directory(None if place is None else local_path(place), "sweep").absolute())
+    if is_remote(place):
+        mirror_of(place).fetch()
+    there = (local_path(place) / SWEEP_FILE).is_file()
+    if resume and not there:
+        raise OptionError(f"--resume {without_secrets(resume)}: there is no sweep")
+    if there and not resume:
+        raise OptionError(f"--out {without_secrets(place)}: there is a sweep already; to go on with it: --resume")
+    return place if is_remote(place) else str(local_path(place).absolute())
+
+
 def _settings(
-    config: Path | None, data: dict[str, Any], model: str | None, store_dir: Path | None, seed: int | None
+    config: Path | None, data: dict[str, Any], model: str | None, store_dir: str | None, seed: int | None
 ) -> Any:
     from data.errors import OptionError
     from sage.config import BacktestConfig, load_config, with_values
@@ -126,10 +153,10 @@ def _settings(
         data=with_values(
             base.data,
             source="catalog" if data["catalog"] is not None else data["data"],
-            catalog=None if data["catalog"] is None else str(data["catalog"]),
+            catalog=data["catalog"],
             bar=data["bar"],
         ),
-        model=with_values(base.model, name=model, store_dir=None if store_dir is None else str(store_dir)),
+        model=with_values(base.model, name=model, store_dir=store_dir),
         seed=seed,
     )
 
@@ -169,22 +196,30 @@ def _with_absolute_places(base: Any) -> Any:
     """Places that other machines find under the same names: not under this one's working or home directory."""
     from regime.serving.store import default_root
     from sage.config import with_values
+    from sage.sweep.places import is_remote, local_path
+
+    def absolute(place: str) -> str:
+        return place if is_remote(place) else str(local_path(place).absolute())
 
     data, model = base.data, base.model
-    catalog = None if data.catalog is None else str(Path(data.catalog).expanduser().absolute())
-    store = Path(model.store_dir).expanduser() if model.store_dir else default_root()
     return with_values(
-        base, data=with_values(data, catalog=catalog), model=with_values(model, store_dir=str(store.absolute()))
+        base,
+        data=with_values(data, catalog=None if data.catalog is None else absolute(data.catalog)),
+        model=with_values(model, store_dir=absolute(model.store_dir or str(default_root()))),
     )
 
 
-def _require_shared(hands: Any, directory: Path, settings: SweepConfig) -> None:
+def _require_shared(hands: Any, place: str, settings: SweepConfig) -> None:
     """See that all nodes find results, store and catalog where this machine does, before any run begins."""
+    from sage.sweep.places import is_remote
+
     data, model = settings.backtest.data, settings.backtest.model
-    places = [directory, Path(model.store_dir or ".")]
-    for place in places:
-        place.mkdir(parents=True, exist_ok=True)
-    hands.require_shared([*places, *([Path(data.catalog)] if data.catalog is not None else [])])
+    mine = [Path(one) for one in (place, model.store_dir) if one is not None and not is_remote(one)]
+    for directory in mine:
+        directory.mkdir(parents=True, exist_ok=True)
+    if data.catalog is not None and not is_remote(data.catalog):
+        mine.append(Path(data.catalog))
+    hands.require_shared(mine)
 
 
 def _workers(count: int | None, ray: str | None, tasks: int) -> Workers:
@@ -240,15 +275,16 @@ def _axis_told(axis: Any, draws: int) -> str:
     return shown + (f", … ({len(axis.values):,} in all)" if len(axis.values) > _KEYS_SHOWN else "")
 
 
-def _tell(swept: Swept, directory: Path, *, as_json: bool) -> None:
+def _tell(swept: Swept, place: str, *, as_json: bool) -> None:
     from rich.table import Table
 
     from cli.render import result_console, table_of
     from sage.sweep import report
+    from sage.sweep.places import local_path, without_secrets
     from sage.sweep.table import TABLE
 
     if as_json:
-        typer.echo((directory / report.JSON_FILE).read_text(), nl=False)
+        typer.echo((local_path(place) / report.JSON_FILE).read_text(), nl=False)
         return
     console = result_console()
     columns, rows = report.best_rows(swept, 10)
@@ -273,8 +309,8 @@ def _tell(swept: Swept, directory: Path, *, as_json: bool) -> None:
             ("" if number else "failed", f"run {row['run']}: {row['error']}")
             for number, row in enumerate(swept.failed[:5])
         ),
-        ("table", str(directory / TABLE)),
-        ("report", str(directory / report.HTML_FILE)),
+        ("table", f"{without_secrets(place)}/{TABLE}"),
+        ("report", f"{without_secrets(place)}/{report.HTML_FILE}"),
     ]
     console.print(table_of(lines, "[bold]SAGE sweep[/bold]"), highlight=False)
     console.print("Built with technology from NXAI", style="dim", highlight=False)

@@ -15,6 +15,7 @@ from sage.config import BacktestConfig, as_dict
 from sage.model import RunModel
 from sage.progress import Progress, Silent
 from sage.rig import Rig
+from sage.sweep.places import here, is_remote, mirror_of
 from sage.sweep.plan import MarketKey, Plan, market_key, market_of
 
 
@@ -61,8 +62,8 @@ def make_forecasts(job: ForecastJob, progress: Progress | None = None) -> Foreca
         If there is none, or its process cannot be started.
     """
     show = progress or Silent()
-    config = job.config
-    market = market_of(market_key(config)).part(job.first, job.stop)
+    config = here(job.config)
+    market = market_of(market_key(job.config)).part(job.first, job.stop)
     regime = for_market(config.regime, market)
     bars = [bar_input(bar) for bar in market.nautilus_bars]
     seconds = market.size.seconds
@@ -74,6 +75,9 @@ def make_forecasts(job: ForecastJob, progress: Progress | None = None) -> Foreca
             missing = model.count_missing(bars, regime, seconds)
             model.forecast_ahead(bars, regime, seconds, show)
         model.close()
+        store = job.config.model.store_dir
+        if missing and store is not None and is_remote(store):
+            mirror_of(store).publish()
         left = missing - model.known.made
         problem = model.known.error or (f"the model could not answer {left:,} of {missing:,} windows" if left else "")
         return ForecastsMade(model.total, model.known.made, problem)

@@ -17,6 +17,7 @@ from sage.backtest import load_market
 from sage.config import BacktestConfig, DataConfig, as_dict, validate, with_keys
 from sage.model import runs_online
 from sage.sweep.axes import Axis, points, require_varied
+from sage.sweep.places import here
 from sage.sweep.windows import Window, WindowConfig, windows_of
 
 RUNS_MAX = 100_000
@@ -155,7 +156,7 @@ def market_key(config: BacktestConfig) -> MarketKey:
 def market_of(key: MarketKey) -> Market:
     """The bars of a run; the last few are remembered. Raises OptionError or DataError where there are none."""
     data, seed = key
-    return load_market(BacktestConfig(data=data, seed=seed))
+    return load_market(here(BacktestConfig(data=data, seed=seed)))
 
 
 def _markets(config: SweepConfig, settings: BacktestConfig) -> Iterator[tuple[str | None, Period, BacktestConfig]]:

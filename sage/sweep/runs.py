@@ -28,6 +28,7 @@ from sage.results import Tables, summary, tables
 from sage.rig import Rig
 from sage.run import BacktestRun
 from sage.rundir import manifest_of, sha256_of, whole, write_json
+from sage.sweep.places import here, is_remote, local_path, mirror_of
 from sage.sweep.plan import Task, market_key, market_of
 from sage.sweep.shuffled import Moments, shuffled_moments
 
@@ -35,7 +36,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 RUNS = "runs"
-ERROR_FILE = "error.json"
+ERROR_FILE, MANIFEST = "error.json", "manifest.json"
 _DAY_NS = 86_400 * 10**9
 
 
@@ -70,15 +71,17 @@ def _refuse(*_: object) -> ModelProcess:
     raise ModelUnavailable("forecasts that this run needs are not in the store, and no run of a sweep starts a model")
 
 
-def run_task(task: Task, place: Path) -> Outcome:
+def run_task(task: Task, place: str) -> Outcome:
     """Run one task and write ``place/runs/KEY``; whatever goes wrong is in the outcome, and in ``error.json`` there.
 
-    Never raises but for what ends the process.
+    The place may be anything that fsspec reaches. Never raises but for what ends the process.
     """
     began = time.perf_counter()
-    directory = place / RUNS / task.key
+    directory = local_path(place) / RUNS / task.key
     try:
         outcome = _ran(task, directory, began)
+        if is_remote(place):
+            mirror_of(place).publish(f"{RUNS}/{task.key}", last=MANIFEST)
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
         _write_error(directory, task, told, traceback.format_exc())
@@ -90,7 +93,7 @@ def read_outcome(directory: Path) -> Outcome | None:
     """What an earlier run left; None where it left nothing, or nothing whole, or an error."""
     try:
         figures = json.loads((directory / "summary.json").read_text())
-        manifest = json.loads((directory / "manifest.json").read_text())
+        manifest = json.loads((directory / MANIFEST).read_text())
         table = pd.read_parquet(directory / "days.parquet")
         with (directory / "shuffled.npy").open("rb") as file:
             moments = Moments(np.load(file, allow_pickle=False))
@@ -108,7 +111,14 @@ def read_outcome(directory: Path) -> Outcome | None:
 
 def _ran(task: Task, directory: Path, began: float) -> Outcome:
     market, from_ns = window_of(market_of(market_key(task.config)), task)
-    run = run_backtest(task.config, rig=StoreRig(), market=market, trade_from_ns=from_ns)
+    try:
+        run = run_backtest(here(task.config), rig=StoreRig(), market=market, trade_from_ns=from_ns)
+    except ModelUnavailable:
+        # What another machine has put into the store since this process looked is found now.
+        if not is_remote(task.config.model.store_dir or ""):
+            raise
+        config = here(task.config, anew=True)
+        run = run_backtest(config, rig=StoreRig(), market=market, trade_from_ns=from_ns)
     if run.stopped is not None:
         raise run.stopped
     tabled = tables(run)
@@ -151,7 +161,7 @@ def _write(
             np.save(file, moments.sums)
         manifest = manifest_of(run) | {"sweep": _told(task)}
         manifest["files"] = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
-        write_json(partial / "manifest.json", manifest)
+        write_json(partial / MANIFEST, manifest)
 
 
 def _write_error(directory: Path, task: Task, told: str, trace: str) -> None:

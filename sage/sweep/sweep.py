@@ -18,6 +18,7 @@ from sage.rundir import software
 from sage.sweep.forecasts import ForecastsMade, jobs_of, make_forecasts, total_of
 from sage.sweep.judged import Judged, judge
 from sage.sweep.ledger import Ledger, question_of
+from sage.sweep.places import is_remote, local_path, mirror_of, without_secrets
 from sage.sweep.plan import Plan, Task
 from sage.sweep.runs import ERROR_FILE, RUNS, read_outcome, run_task
 from sage.sweep.table import row_of, write_table
@@ -47,15 +48,16 @@ class Swept:
         return [row for row in self.rows if row["status"] != "ok"]
 
 
-def sweep(plan: Plan, directory: Path, workers: Workers, ledger: Ledger, show: Progress) -> Swept:
+def sweep(plan: Plan, place: Path | str, workers: Workers, ledger: Ledger, show: Progress) -> Swept:
     """Run what is not done yet, and judge all of it.
 
     Parameters
     ----------
     plan
         All runs.
-    directory
-        Where they leave what they leave; runs of the same key that went well are not run again.
+    place
+        Where they leave what they leave, a directory or anything that fsspec reaches; runs of the same key that went
+        well are not run again.
     workers
         Who does it.
     ledger
@@ -71,7 +73,11 @@ def sweep(plan: Plan, directory: Path, workers: Workers, ledger: Ledger, show: P
         If the directory or the ledger cannot be written.
     """
     began = time.perf_counter()
+    place = str(place)
+    directory = local_path(place)
     directory.mkdir(parents=True, exist_ok=True)
+    if is_remote(place):
+        mirror_of(place).fetch()
     _sweep_out(directory / RUNS, errors=True)
     _write_plan(plan, directory)
     kept = {task.key: _kept(directory / RUNS / task.key) for task in plan.tasks}
@@ -82,9 +88,11 @@ def sweep(plan: Plan, directory: Path, workers: Workers, ledger: Ledger, show: P
     if todo:
         show.stage("running", len(todo))
     try:
-        overhead_s = _run_all(todo, directory, workers, ledger, show, rows)
+        overhead_s = _run_all(todo, place, workers, ledger, show, rows)
     except KeyboardInterrupt:
         interrupted = True
+    if is_remote(place):
+        mirror_of(place).fetch(RUNS)
     write_table(rows.values(), directory)
     if interrupted:
         _sweep_out(directory / RUNS, errors=False)
@@ -99,13 +107,13 @@ def sweep(plan: Plan, directory: Path, workers: Workers, ledger: Ledger, show: P
 
 
 def _run_all(
-    todo: list[Task], directory: Path, workers: Workers, ledger: Ledger, show: Progress, rows: dict[str, dict[str, Any]]
+    todo: list[Task], place: str, workers: Workers, ledger: Ledger, show: Progress, rows: dict[str, dict[str, Any]]
 ) -> float:
     """Run each task; gives back the seconds that went by in workers beside the backtests."""
     overhead_s, failed, written_at = 0.0, 0, time.monotonic()
     for task in todo:
-        ledger.begin(task.config, directory.name)
-    for task, outcome in workers.each(functools.partial(run_task, place=directory), todo):
+        ledger.begin(task.config, without_secrets(place))
+    for task, outcome in workers.each(functools.partial(run_task, place=place), todo):
         error = outcome.told if isinstance(outcome, Died) else outcome.error
         figures = {} if isinstance(outcome, Died) else outcome.figures
         rows[task.key] = row_of(task, "failed" if error else "ok", error, figures)
@@ -114,7 +122,7 @@ def _run_all(
         show.advance(1, f"{failed} failed" if failed else "")
         if time.monotonic() - written_at > TABLE_EVERY_S:
             written_at = time.monotonic()
-            write_table(rows.values(), directory)
+            write_table(rows.values(), local_path(place))
     return overhead_s
 
 
@@ -153,5 +161,5 @@ def _sweep_out(runs: Path, *, errors: bool) -> None:
 def _write_plan(plan: Plan, directory: Path) -> None:
     document = {**software(), "config": as_dict(plan.config), "runs": len(plan.tasks), "trials": plan.trials}
     partial = directory / f".{SWEEP_FILE}.partial"
-    partial.write_text(json.dumps(document, indent=2, default=str) + "\n")
+    partial.write_text(without_secrets(json.dumps(document, indent=2, default=str)) + "\n")
     os.replace(partial, directory / SWEEP_FILE)

@@ -117,7 +117,7 @@ def test_the_report_says_what_the_winner_is_worth(found: tuple[Swept, Path]) -> 
 def test_a_run_that_misses_forecasts_fails_and_starts_no_model(with_model: BacktestConfig, tmp_path: Path) -> None:
     empty = dataclasses.replace(with_model, model=ModelConfig(store_dir=str(tmp_path / "empty")))
     (task,) = plan_of(SweepConfig(empty)).tasks
-    outcome = run_task(task, tmp_path)
+    outcome = run_task(task, str(tmp_path))
     assert "not in the store" in outcome.error and "ModelUnavailable" in outcome.error
     error = json.loads((tmp_path / RUNS / task.key / ERROR_FILE).read_text())
     assert error["error"] == outcome.error and "Traceback" in error["trace"]

@@ -1,0 +1,164 @@
+"""Places that several machines share: directories, or anything that fsspec can reach, mirrored on each machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import fsspec
+from fsspec.utils import get_protocol
+
+from data.errors import OptionError
+from sage.config import BacktestConfig
+
+_LOCAL = {"file", "local"}
+_PARTIAL = ".partial"
+
+
+def is_remote(place: str) -> bool:
+    """True for an address such as ``s3://bucket/runs``, which is no directory of this machine."""
+    return get_protocol(place) not in _LOCAL
+
+
+def without_secrets(text: str) -> str:
+    """The text with what stands before an @ in its addresses left out: that may be a user with a password."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+
+
+def local_path(place: str) -> Path:
+    """The directory that a place is, or that mirrors it on this machine."""
+    return mirror_of(place).path if is_remote(place) else Path(place.removeprefix("file://")).expanduser()
+
+
+@lru_cache(maxsize=16)
+def mirror_of(place: str) -> Mirror:
+    """The mirror of a remote place, the same one for all that ask in this process."""
+    return Mirror(place)
+
+
+class Mirror:
+    """A remote directory and its copy on this machine, which all processes of a user share.
+
+    Files are only ever added, or replaced whole.
+
+    Parameters
+    ----------
+    place
+        An address of fsspec's.
+
+    Raises
+    ------
+    OptionError
+        If there is no such kind of place, or what it takes to reach it is not installed.
+    """
+
+    def __init__(self, place: str) -> None:
+        try:
+            self._remote, self._root = fsspec.core.url_to_fs(place)
+        except (ImportError, ValueError, OSError) as error:
+            raise OptionError(f"{without_secrets(place)}: cannot be reached: {without_secrets(str(error))}") from error
+        digest = hashlib.sha256(place.encode()).hexdigest()[:16]
+        self.place = place
+        self.path = Path(tempfile.gettempdir()) / f"sage-mirror-{os.getuid()}" / digest
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def fetch(self, under: str = "") -> None:
+        """Copy here what is there and not here yet, or of another size. Raises OSError."""
+        self._remote.invalidate_cache()
+        top = f"{self._root}/{under}".rstrip("/")
+        with self._locked(), self._errors():
+            for name, about in self._find(top):
+                own = self.path / PurePosixPath(name).relative_to(self._root.strip("/"))
+                if own.suffix == _PARTIAL or (_is_kept(own, self.path) and own.stat().st_size == about["size"]):
+                    continue
+                own.parent.mkdir(parents=True, exist_ok=True)
+                partial = own.with_name(f".{own.name}{_PARTIAL}")
+                self._remote.get_file(about["name"], str(partial))
+                os.replace(partial, own)
+
+    def publish(self, under: str = "", *, last: str = "") -> None:
+        """Copy there what is here under a directory, a file of the name ``last`` after all others. Raises OSError."""
+        files = [path for path in sorted((self.path / under).rglob("*")) if path.is_file() and path.suffix != _PARTIAL]
+        with self._errors():
+            self._put([path for path in files if not path.name.startswith(".")], under, last)
+
+    def _put(self, files: list[Path], under: str, last: str) -> None:
+        there = {name: about["size"] for name, about in self._find(f"{self._root}/{under}".rstrip("/"))}
+        for path in sorted(files, key=lambda path: path.name == last):
+            relative = path.relative_to(self.path).as_posix()
+            target = f"{self._root.rstrip('/')}/{relative}"
+            kept = there.get(target.strip("/")) == path.stat().st_size and _is_kept(path, self.path)
+            if kept and path.name != last:
+                continue
+            self._remote.makedirs(target.rpartition("/")[0], exist_ok=True)
+            # Under another name first: who reads meanwhile finds all of it or nothing.
+            self._remote.put_file(str(path), target + _PARTIAL)
+            if target.strip("/") in there:
+                self._remote.rm_file(target)
+            self._remote.mv(target + _PARTIAL, target)
+
+    def _find(self, top: str) -> Iterator[tuple[str, dict[str, object]]]:
+        """Files below, by their name without a slash in front."""
+        self._remote.invalidate_cache()
+        try:
+            found = self._remote.find(top, detail=True)
+        except FileNotFoundError:
+            return
+        for name, about in found.items():
+            yield name.strip("/"), about
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Each kind of place has errors of its own; here they are all of one, and show no password."""
+        try:
+            yield
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise OSError(without_secrets(f"{self.place}: {told}")) from error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.path.parent / f"{self.path.name}.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _is_kept(path: Path, root: Path) -> bool:
+    """True for a file that is there and will not change: all but those right under the root, which tell of the rest."""
+    return path.exists() and path.parent != root
+
+
+def here(config: BacktestConfig, *, anew: bool = False) -> BacktestConfig:
+    """The configuration with catalog and store as directories of this machine, fetched if they are elsewhere.
+
+    What was fetched in this process is not looked at again unless ``anew``.
+
+    Raises
+    ------
+    OSError
+        If it cannot be fetched.
+    """
+    catalog, store = config.data.catalog, config.model.store_dir
+    if anew:
+        _fetched.cache_clear()
+    data, model = config.data, config.model
+    if catalog is not None and is_remote(catalog):
+        data = dataclasses.replace(data, catalog=_fetched(catalog))
+    if store is not None and is_remote(store):
+        model = dataclasses.replace(model, store_dir=_fetched(store))
+    return dataclasses.replace(config, data=data, model=model)
+
+
+@lru_cache(maxsize=16)
+def _fetched(place: str) -> str:
+    mirror = mirror_of(place)
+    mirror.fetch()
+    return str(mirror.path)

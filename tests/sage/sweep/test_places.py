@@ -1,0 +1,113 @@
+"""Results, store and catalog may lie where no directory of this machine is."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from data.errors import OptionError
+from data.synthetic import SyntheticConfig
+from sage.config import BacktestConfig, DataConfig, ModelConfig
+from sage.progress import Silent
+from sage.sweep import places
+from sage.sweep.axes import Axis
+from sage.sweep.ledger import Ledger
+from sage.sweep.places import Mirror, is_remote, local_path, mirror_of
+from sage.sweep.plan import SweepConfig, plan_of
+from sage.sweep.runs import MANIFEST, RUNS
+from sage.sweep.sweep import sweep
+from sage.sweep.workers import LocalWorkers
+from tests.sage.sweep.ftp import serving
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    with serving(tmp_path / "there") as address:
+        yield address, tmp_path / "there"
+        _forget(address)
+    mirror_of.cache_clear()
+    places._fetched.cache_clear()
+
+
+def _forget(address: str) -> None:
+    for name in ("out", "store", "some"):
+        shutil.rmtree(local_path(f"{address}/{name}"), ignore_errors=True)
+
+
+def test_a_directory_is_itself_and_an_address_is_mirrored(shared: tuple[str, Path]) -> None:
+    address, _ = shared
+    assert not is_remote("/some/where") and not is_remote("file:///some/where") and is_remote(f"{address}/some")
+    assert local_path("file:///some/where") == local_path("/some/where") == Path("/some/where")
+    assert local_path(f"{address}/some") == local_path(f"{address}/some")
+
+
+def test_what_is_written_on_one_machine_is_found_on_another(shared: tuple[str, Path]) -> None:
+    address, there = shared
+    mirror = Mirror(f"{address}/some")
+    (mirror.path / "runs" / "a").mkdir(parents=True)
+    (mirror.path / "runs" / "a" / MANIFEST).write_text("{}")
+    (mirror.path / "runs" / "a" / "table.parquet").write_bytes(b"0123")
+    (mirror.path / "runs" / ".half.partial").write_text("no")
+    (mirror.path / "top.json").write_text("one")
+    mirror.publish(last=MANIFEST)
+    assert sorted(path.name for path in (there / "some").rglob("*") if path.is_file()) == [
+        MANIFEST, "table.parquet", "top.json",
+    ]  # fmt: skip
+    (there / "some" / "top.json").write_text("two")
+    (there / "some" / "runs" / "b").mkdir()
+    (there / "some" / "runs" / "b" / "more").write_text("more")
+    mirror.fetch()
+    assert (mirror.path / "top.json").read_text() == "two"
+    assert (mirror.path / "runs" / "b" / "more").read_text() == "more"
+
+
+def test_a_place_that_is_not_there_yet_is_empty(shared: tuple[str, Path]) -> None:
+    mirror = Mirror(f"{shared[0]}/some")
+    mirror.fetch()
+    assert not [path for path in mirror.path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("address", ["nosuch://bucket/place", "ftp://quant:secret@127.0.0.1:1/place"])
+def test_a_place_that_cannot_be_reached_is_refused(address: str) -> None:
+    with pytest.raises(OptionError, match="cannot be reached") as raised:
+        Mirror(address)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_sweep_with_results_and_store_elsewhere_is_the_same_sweep(shared: tuple[str, Path], tmp_path: Path) -> None:
+    address, there = shared
+    data = DataConfig(synthetic=SyntheticConfig(bars=300, bar_seconds=14_400))
+    axis = Axis("sizing.target_volatility", (0.1, 0.4))
+
+    def swept(store: str, place: str | Path) -> list[dict[str, object]]:
+        base = BacktestConfig(data=data, model=ModelConfig(store_dir=store))
+        found = sweep(
+            plan_of(SweepConfig(base, (axis,))), place, LocalWorkers(2), Ledger(tmp_path / "trials.jsonl"), Silent()
+        )
+        assert not found.failed and found.forecasts.needed > 0
+        return [{name: row[name] for name in ("key", "determinism_hash")} for row in found.rows]
+
+    elsewhere = swept(f"{address}/store", f"{address}/out")
+    assert elsewhere == swept(str(tmp_path / "store"), tmp_path / "out")
+    assert {path.name for path in (there / "out" / RUNS).iterdir()} == {row["key"] for row in elsewhere}
+    assert list((there / "store").rglob("*.parquet"))
+    # Another machine: nothing is here, everything is there.
+    shutil.rmtree(local_path(f"{address}/out"))
+    shutil.rmtree(local_path(f"{address}/store"))
+    mirror_of.cache_clear()
+    base = BacktestConfig(data=data, model=ModelConfig(store_dir=f"{address}/store"))
+    more = dataclasses.replace(axis, values=(0.1, 0.4, 0.7))
+    again = sweep(
+        plan_of(SweepConfig(base, (more,))),
+        f"{address}/out",
+        LocalWorkers(1),
+        Ledger(tmp_path / "trials.jsonl"),
+        Silent(),
+    )
+    assert again.reused == 2 and again.forecasts.made == 0 and not again.failed
+    assert isinstance(pd.read_parquet(there / "out" / RUNS / again.plan.tasks[2].key / "days.parquet"), pd.DataFrame)
