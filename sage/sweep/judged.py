@@ -220,6 +220,8 @@ def _shuffled(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, year:
         own = outcomes[task.key].shuffled if task.trial in found.trials else None
         if own is not None:
             moments[task.trial] = own + moments[task.trial] if task.trial in moments else own
+    # What never traded has no luck to compare with, and would stand at nought among those that lose.
+    moments = {trial: one for trial, one in moments.items() if one.sums[0, 2] > 0.0}
     if not moments:
         return None
     ratios = np.stack([one.sharpes() for one in moments.values()]) * math.sqrt(year)

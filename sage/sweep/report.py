@@ -54,7 +54,7 @@ def findings(swept: Swept) -> list[Said]:
             Said(
                 deflated.is_significant,
                 f"deflated Sharpe ratio {deflated.probability:.3f} ({_more_than(deflated.is_significant)}): the best "
-                f"of {judged.trials_ever:,} trials ever made here, in {deflated.clusters:,} groups of alike ones, "
+                f"of {judged.trials_ever:,} trials ever made here, in {_groups(deflated.clusters)}, "
                 f"would have reached {luck:.2f} by luck; had it been the only trial it would be "
                 f"{deflated.naive_probability:.3f}",
             )
@@ -192,11 +192,14 @@ def _luck(judged: Judged) -> go.Figure:
     shuffled = judged.shuffled
     assert shuffled is not None
     figure = go.Figure()
+    bins = {"start": min(shuffled.every), "end": max(shuffled.every), "size": max(1e-6, np.ptp(shuffled.every) / 60)}
     for values, name, colour in (
         (shuffled.every, "every trial, moved", COLOURS[5]),
         (shuffled.best, "best, moved", COLOURS[0]),
     ):
-        figure.add_histogram(x=values, name=name, histnorm="probability density", opacity=0.6, marker={"color": colour})
+        figure.add_histogram(
+            x=values, name=name, histnorm="probability density", opacity=0.6, marker={"color": colour}, xbins=bins
+        )
     figure.add_vline(x=shuffled.winner, line={"color": LIMIT, "width": 2}, annotation_text="winner")
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(title_text="Sharpe ratio, annualised")
@@ -265,6 +268,10 @@ def _interval(interval: Interval | None, *, percent: bool = False) -> str:
         return ""
     factor, unit = (100.0, " %") if percent else (1.0, "")
     return f" [{factor * interval.low:.2f}, {factor * interval.high:.2f}]{unit}"
+
+
+def _groups(count: int) -> str:
+    return "one group of alike ones" if count == 1 else f"{count:,} groups of alike ones"
 
 
 def _more_than(significant: bool) -> str:
