@@ -15,7 +15,7 @@ from regime.errors import ModelUnavailable, UserCodeRaised
 from regime.importing import NotUsable, Source
 from regime.model.checkpoint import Checkpoint
 from regime.model.engines import EngineChoice
-from regime.serving.ahead import AheadForecasts, forecast_ahead, missing_windows
+from regime.serving.ahead import ALL, AheadForecasts, Share, forecast_ahead, missing_windows
 from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
 from regime.serving.process import OWN_ENGINE, launcher_of_own
@@ -112,15 +112,19 @@ class RunModel:
             )
         show.advance(1)
 
-    def count_missing(self, bars: Sequence[BarInput], regime: RegimeConfig, bar_seconds: int) -> int:
-        """How many of the forecasts that these bars need are not known."""
-        missing, self.total = missing_windows(bars, regime, bar_seconds, self.known)
+    def count_missing(
+        self, bars: Sequence[BarInput], regime: RegimeConfig, bar_seconds: int, share: Share = ALL
+    ) -> int:
+        """How many of the forecasts that these bars need, or of a share of them, are not known."""
+        missing, self.total = missing_windows(bars, regime, bar_seconds, self.known, share)
         return missing
 
-    def forecast_ahead(self, bars: Sequence[BarInput], regime: RegimeConfig, bar_seconds: int, show: Progress) -> None:
-        """Make the forecasts that are missing, and keep them."""
+    def forecast_ahead(
+        self, bars: Sequence[BarInput], regime: RegimeConfig, bar_seconds: int, show: Progress, share: Share = ALL
+    ) -> None:
+        """Make the forecasts that are missing, or a share of them, and keep them."""
         show.stage("forecasting ahead", self.total)
-        forecast_ahead(bars, regime, bar_seconds, self.client, self.known, show.advance)
+        forecast_ahead(bars, regime, bar_seconds, self.client, self.known, show.advance, share)
 
     def close(self) -> None:
         """End the process, and note what was found wrong with the store."""

@@ -6,7 +6,9 @@ A forecast depends on its window alone, and a window on past bars alone: the con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,20 +79,37 @@ class AheadForecasts:
                 del self._own[window]
 
 
-def contexts(bars: Iterable[BarInput], config: RegimeConfig, bar_seconds: int) -> Iterator[Context]:
+@dataclass(frozen=True)
+class Share:
+    """One of ``parts`` shares of the forecasts that some bars need, from 0: whoever makes them shares the work."""
+
+    part: int = 0
+    parts: int = 1
+
+    def rows(self, bars: int) -> tuple[int, int]:
+        """First and last context, not included, of this share of so many bars'; cut where a batch ends."""
+        batches = -(-bars // BATCH_ROWS)
+        first, stop = (batches * part // self.parts * BATCH_ROWS for part in (self.part, self.part + 1))
+        return first, stop
+
+
+ALL = Share()
+
+
+def contexts(bars: Sequence[BarInput], config: RegimeConfig, bar_seconds: int, share: Share = ALL) -> Iterator[Context]:
     """The contexts that a detector will ask for on these bars, in order; each shape (context_bars,)."""
     window = BarWindow(config, bar_seconds)
-    for bar in bars:
-        if window.accept(bar) is None and window.model_ready:
-            yield window.context()
+    ready = (window for bar in bars if window.accept(bar) is None and window.model_ready)
+    for ready_window in itertools.islice(ready, *share.rows(len(bars))):
+        yield ready_window.context()
 
 
 def missing_windows(
-    bars: Iterable[BarInput], config: RegimeConfig, bar_seconds: int, known: AheadForecasts
+    bars: Sequence[BarInput], config: RegimeConfig, bar_seconds: int, known: AheadForecasts, share: Share = ALL
 ) -> tuple[int, int]:
     """How many of the forecasts that a detector will ask for are missing, and how many there are in all."""
     missing = total = 0
-    for context in contexts(bars, config, bar_seconds):
+    for context in contexts(bars, config, bar_seconds, share):
         total += 1
         # Read, not only looked up: a damaged part shows now, while what it held can still be made ahead.
         missing += known.get(window_key(context)) is None
@@ -98,12 +117,13 @@ def missing_windows(
 
 
 def forecast_ahead(
-    bars: Iterable[BarInput],
+    bars: Sequence[BarInput],
     config: RegimeConfig,
     bar_seconds: int,
     forecaster: Forecaster,
     known: AheadForecasts,
     on_progress: Callable[[int], None] | None = None,
+    share: Share = ALL,
 ) -> None:
     """Add what is missing of these bars' forecasts, in batches. Windows whose batch fails are left out.
 
@@ -129,7 +149,7 @@ def forecast_ahead(
         batch.clear()
 
     try:
-        for context in contexts(bars, config, bar_seconds):
+        for context in contexts(bars, config, bar_seconds, share):
             batch.append(context)
             if len(batch) == BATCH_ROWS:
                 flush()

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from regime.actor import bar_input
+from regime.serving.ahead import ALL, Share
 from regime.signal import Level
 from sage.backtest import for_market
 from sage.config import BacktestConfig, as_dict
@@ -18,14 +19,21 @@ from sage.rig import Rig
 from sage.sweep.places import here, is_remote, mirror_of
 from sage.sweep.plan import MarketKey, Plan, market_key, market_of
 
+SHARE_BARS_MIN = 1_000
+"""Bars below which no share of a job goes: a model process takes seconds to start, in which it makes that many."""
+
 
 @dataclass(frozen=True)
 class ForecastJob:
-    """Rows ``first`` to ``stop`` of a market, whose windows must all have forecasts; ``config`` says by which model."""
+    """Rows ``first`` to ``stop`` of a market, whose windows must all have forecasts; ``config`` says by which model.
+
+    ``share`` says which of the forecasts this job makes.
+    """
 
     config: BacktestConfig
     first: int
     stop: int
+    share: Share = ALL
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,11 @@ class ForecastsMade:
     problem: str = ""
 
 
-def jobs_of(plan: Plan) -> list[ForecastJob]:
-    """The jobs without which a run would miss forecasts; runs that ask no model need none."""
+def jobs_of(plan: Plan, workers: int = 1) -> list[ForecastJob]:
+    """The jobs without which a run would miss forecasts; runs that ask no model need none.
+
+    Where there are fewer than workers to do them they are shared out.
+    """
     widest: dict[tuple[MarketKey, str, int], ForecastJob] = {}
     for task in plan.tasks:
         pinned = task.config.regime.pinned_level
@@ -50,7 +61,8 @@ def jobs_of(plan: Plan) -> list[ForecastJob]:
         known = widest.get(key)
         if known is None or known.stop < stop:
             widest[key] = ForecastJob(task.config, first, stop)
-    return list(widest.values())
+    parts = -(-workers // max(1, len(widest)))
+    return [shared for job in widest.values() for shared in _shared(job, parts)]
 
 
 def make_forecasts(job: ForecastJob, progress: Progress | None = None) -> ForecastsMade:
@@ -69,11 +81,11 @@ def make_forecasts(job: ForecastJob, progress: Progress | None = None) -> Foreca
     seconds = market.size.seconds
     with ExitStack() as stack:
         model = RunModel.open(dataclasses.replace(config, regime=regime), Rig(), stack)
-        missing = model.count_missing(bars, regime, seconds)
+        missing = model.count_missing(bars, regime, seconds, job.share)
         if missing:
             model.start(market.bars, show)
-            missing = model.count_missing(bars, regime, seconds)
-            model.forecast_ahead(bars, regime, seconds, show)
+            missing = model.count_missing(bars, regime, seconds, job.share)
+            model.forecast_ahead(bars, regime, seconds, show, job.share)
         model.close()
         store = job.config.model.store_dir
         if missing and store is not None and is_remote(store):
@@ -81,6 +93,12 @@ def make_forecasts(job: ForecastJob, progress: Progress | None = None) -> Foreca
         left = missing - model.known.made
         problem = model.known.error or (f"the model could not answer {left:,} of {missing:,} windows" if left else "")
         return ForecastsMade(model.total, model.known.made, problem)
+
+
+def _shared(job: ForecastJob, parts: int) -> list[ForecastJob]:
+    """So many jobs in place of one, or fewer where a share would not be worth the start of a model."""
+    parts = max(1, min(parts, (job.stop - job.first) // SHARE_BARS_MIN))
+    return [dataclasses.replace(job, share=Share(part, parts)) for part in range(parts)]
 
 
 def _asks(config: BacktestConfig) -> str:

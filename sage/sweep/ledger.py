@@ -47,8 +47,8 @@ def idea_of(config: BacktestConfig) -> str:
 class Ledger:
     """Appends trials to a file, and counts those that are there.
 
-    A trial counts when it begins, so that failed and interrupted ones do; the same idea on the same instrument counts
-    once, however often it is run.
+    A trial counts when its run is handed out, so that failed and interrupted ones do; the same idea on the same
+    instrument counts once, however often it is run.
 
     Parameters
     ----------
@@ -66,9 +66,12 @@ class Ledger:
         self.damaged_lines = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         self._known: dict[str, set[str]] = {}
-        with path.open("ab"):  # found out before the first run
-            pass
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with path.open("ab") as file:  # that it cannot be written is found out before the first run
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if text and not text.endswith("\n"):
+                # Cut off by a crash: what comes next is a line of its own.
+                file.write(b"\n")
+        for line in text.splitlines():
             try:
                 entry = json.loads(line)
                 self._known.setdefault(str(entry["question"]), set()).add(str(entry["idea"]))

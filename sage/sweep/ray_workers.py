@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,7 +55,7 @@ class RayWorkers:
             raise OptionError(f"--ray {address}: no cluster answers there ({told})") from error
         self.count = max(1, int(ray.cluster_resources().get("CPU", 1)))
 
-    def each(self, work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[tuple[Item, Found | Died]]:
+    def each(self, work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[tuple[Item, Found | Died]]:
         """Do the work on each item, and give the results as they come; see :class:`sage.sweep.workers.LocalWorkers`."""
         ray = self._ray
         remote = ray.remote(num_cpus=1, max_retries=RETRIES, max_calls=self._runs_a_worker)(_do)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,9 +112,14 @@ def _run_all(
 ) -> float:
     """Run each task; gives back the seconds that went by in workers beside the backtests."""
     overhead_s, failed, written_at = 0.0, 0, time.monotonic()
-    for task in todo:
-        ledger.begin(task.config, without_secrets(place))
-    for task, outcome in workers.each(functools.partial(run_task, place=place), todo):
+
+    def begun() -> Iterator[Task]:
+        for task in todo:
+            # When it is handed out and not before: what is never begun is no trial.
+            ledger.begin(task.config, without_secrets(place))
+            yield task
+
+    for task, outcome in workers.each(functools.partial(run_task, place=place), begun()):
         error = outcome.told if isinstance(outcome, Died) else outcome.error
         figures = {} if isinstance(outcome, Died) else outcome.figures
         rows[task.key] = row_of(task, "failed" if error else "ok", error, figures)
@@ -127,7 +133,7 @@ def _run_all(
 
 
 def _forecast(plan: Plan, todo: list[Task], workers: Workers, show: Progress) -> ForecastsMade:
-    jobs = jobs_of(Plan(plan.config, todo, plan.bars))
+    jobs = jobs_of(Plan(plan.config, todo, plan.bars), workers.count)
     if not jobs:
         return ForecastsMade(0, 0)
     show.stage("forecasting ahead", len(jobs))

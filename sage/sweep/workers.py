@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -37,7 +37,7 @@ class Workers(Protocol):
     def count(self) -> int:
         """How many work at once."""
 
-    def each(self, work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[tuple[Item, Found | Died]]:
+    def each(self, work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[tuple[Item, Found | Died]]:
         """Do the work on each item, and give the results as they come; what the work raises is raised here."""
 
 
@@ -56,7 +56,7 @@ class LocalWorkers:
         self.count = count
         self._runs_a_worker = runs_a_worker
 
-    def each(self, work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[tuple[Item, Found | Died]]:
+    def each(self, work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[tuple[Item, Found | Died]]:
         """Do the work on each item, and give the results as they come.
 
         No more is handed out than keeps all busy. Leaving early, by an exception or by closing the generator, kills

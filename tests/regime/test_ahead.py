@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from regime.config import RegimeConfig
 from regime.errors import ForecastFailed
-from regime.forecast import Context
-from regime.serving.ahead import BATCH_ROWS, KEEP_ROWS, AheadForecasts, forecast_ahead, missing_windows
+from regime.forecast import Context, window_key
+from regime.serving.ahead import BATCH_ROWS, KEEP_ROWS, AheadForecasts, Share, contexts, forecast_ahead, missing_windows
 from regime.serving.client import ModelClient
 from regime.serving.store import ForecastStore, StoreKey
 from regime.signal import Reason
@@ -52,6 +52,21 @@ def test_what_is_kept_is_not_made_again(model: ModelClient, tmp_path: Path) -> N
     forecast_ahead(stream, CONFIG, HOUR_S, counting, again)
     assert counting.batches == 0
     assert again.made == 0
+
+
+def test_shares_of_the_work_come_to_all_of_it_and_to_nothing_twice(model: ModelClient, tmp_path: Path) -> None:
+    stream = bars(WARM_UP + 3 * BATCH_ROWS + 9)
+    whole, made = opened(tmp_path / "whole", model), 0
+    forecast_ahead(stream, CONFIG, HOUR_S, model, whole)
+    for part in range(3):
+        shared = opened(tmp_path / "shared", model)
+        forecast_ahead(stream, CONFIG, HOUR_S, model, shared, share=Share(part, 3))
+        made += shared.made
+    together = opened(tmp_path / "shared", model)
+    assert missing_windows(stream, CONFIG, HOUR_S, together) == (0, made) == (0, whole.made)
+    for context in contexts(stream, CONFIG, HOUR_S):
+        found, wanted = together.get(window_key(context)), whole.get(window_key(context))
+        assert found is not None and wanted is not None and np.array_equal(found, wanted)
 
 
 def test_an_interruption_keeps_what_was_done(model: ModelClient, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""A sweep on a cluster of two nodes on loopback, one of which dies in the middle: run by test_ray, in a process and,
-where that can be had, a network of its own.
+"""A sweep on a cluster of two nodes on loopback, one of which dies in the middle, and then the command on what is left:
+run by test_ray, in a process and, where that can be had, a network of its own.
 
-Prints a line of JSON: the runs' hashes and statuses by key.
+Prints a line of JSON: the runs' hashes and statuses by key, and what the command said.
 """
 
 from __future__ import annotations
@@ -12,15 +12,28 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from ray.cluster_utils import Cluster
+from typer.testing import CliRunner
 
+from cli.app import app
 from sage.progress import Silent
 from sage.sweep.ledger import Ledger
 from sage.sweep.plan import plan_of
 from sage.sweep.ray_workers import RayWorkers
 from sage.sweep.sweep import sweep
 from tests.sage.sweep.test_ray import CONFIG
+
+
+def command(address: str, place: Path) -> dict[str, Any]:
+    """Go on with two more seeds by ``sage sweep --ray``."""
+    config = place.with_suffix(".toml")
+    config.write_text("[data.synthetic]\nbars = 600\nbar_seconds = 14400\n[regime]\npinned_level = 2\n")
+    arguments = ["--config", config, "--set", f"seed={','.join(map(str, range(14)))}", "--ray", address, "--json",
+                 "--resume", place, "--ledger", place / "trials.jsonl", "--store-dir", place / "store"]  # fmt: skip
+    done = CliRunner().invoke(app, ["sweep", *map(str, arguments)])
+    return {"code": done.exit_code, "said": done.stderr[-2_000:], "document": json.loads(done.stdout or "{}")}
 
 
 def main(place: Path, kill_after: int) -> None:
@@ -52,6 +65,7 @@ def main(place: Path, kill_after: int) -> None:
         "killed": killed.is_set(),
         "workers": workers.count,
         "seconds": time.monotonic() - began,
+        "command": command(cluster.address, place),
     }
     sys.stdout.write(f"RESULT {json.dumps(result)}\n")
     sys.stdout.flush()

@@ -63,7 +63,11 @@ def test_with_a_node_lost_in_the_middle_every_result_is_there_once_and_as_it_is_
     assert {run["status"] for run in found["runs"]} == {"ok"}, found["runs"]
     local = sweep(plan, tmp_path / "local", LocalWorkers(2), Ledger(tmp_path / "trials.jsonl"), Silent())
     assert [run["determinism_hash"] for run in found["runs"]] == [row["determinism_hash"] for row in local.rows]
-    assert len(list((tmp_path / "cluster" / "runs").iterdir())) == len(plan.tasks)
+    command = found["command"]
+    assert command["code"] == 0, command["said"]
+    assert command["document"]["reused"] == len(plan.tasks)
+    assert [run["key"] for run in command["document"]["runs"]][: len(plan.tasks)] == [task.key for task in plan.tasks]
+    assert len(list((tmp_path / "cluster" / "runs").iterdir())) == len(plan.tasks) + 2
 
 
 @pytest.mark.parametrize(
