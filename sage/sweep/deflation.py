@@ -50,13 +50,11 @@ class Deflated:
         return self.probability > 1.0 - SIGNIFICANCE
 
 
-def deflated_sharpe(returns: FloatArray, idle_trials: int = 0) -> Deflated | None:
+def deflated_sharpe(returns: FloatArray, idle_trials: int = 0, earlier: FloatArray | None = None) -> Deflated | None:
     """The deflated Sharpe ratio of the best trial (Bailey and López de Prado, J. Portfolio Management 40(5), 2014).
 
-    Their expected maximum is that of independent trials. Here trials come in clusters of alike ones (average linkage
-    of the correlations, cut at CLUSTER_CORRELATION); the best of all is expected to be as good as the best cluster's
-    mean plus what the best of a cluster is above its mean, each by their formula with its own variance and number.
-    For independent trials, and for equally correlated ones, that is the expected maximum itself.
+    Their expected maximum is that of independent trials. Here trials come in clusters of alike ones, and
+    :func:`expected_best` reckons with that.
 
     Parameters
     ----------
@@ -65,6 +63,9 @@ def deflated_sharpe(returns: FloatArray, idle_trials: int = 0) -> Deflated | Non
     idle_trials
         Trials that were made and left no returns to look at (they never traded, or failed): they count, each as one
         more that might have been the best.
+    earlier
+        Returns of trials that were made before, shape (observations, earlier trials): they count as trials, and none
+        is the winner.
 
     Returns
     -------
@@ -76,11 +77,16 @@ def deflated_sharpe(returns: FloatArray, idle_trials: int = 0) -> Deflated | Non
     if not len(moving):
         return None
     idle_trials += returns.shape[1] - len(moving)
-    ratios = sharpes(returns[:, moving])
-    best = int(np.argmax(ratios))
-    cluster = clusters_of(returns[:, moving])
-    expected = expected_best(ratios, cluster, idle_trials)
-    trials = len(moving) + idle_trials
+    best = int(np.argmax(sharpes(returns[:, moving])))
+    every = returns[:, moving]
+    if earlier is not None:
+        moved = earlier.std(axis=0) > 0
+        idle_trials += int(np.sum(~moved))
+        every = np.concatenate([every, earlier[:, moved]], axis=1)
+    ratios = sharpes(every)
+    cluster = clusters_of(every)
+    expected = expected_best(ratios, cluster, len(returns), idle_trials)
+    trials = every.shape[1] + idle_trials
     one = returns[:, moving[best]]
     return Deflated(
         winner=int(moving[best]),
@@ -134,10 +140,25 @@ def clusters_of(returns: FloatArray) -> IntArray:
     return np.asarray(fcluster(tree, 1.0 - CLUSTER_CORRELATION, criterion="distance") - 1, dtype=np.int64)
 
 
-def expected_best(ratios: FloatArray, cluster: IntArray, idle_trials: int = 0) -> float:
-    """The Sharpe ratio that the best of these trials would be expected to have if none had any merit.
+def expected_best(ratios: FloatArray, cluster: IntArray, observations: int, idle_trials: int = 0) -> float:
+    """The Sharpe ratio that the best of these trials would be expected to have, at most, if none had any merit.
 
-    Idle trials make clusters of their own, as spread out as the others.
+    A ratio is its cluster's mean and what it is above that. The best of all cannot be expected to be more than the
+    best of the means and the best of the rests together; nor more than the best of as many independent ratios as
+    spread out (Slepian's inequality). The smaller of both is taken; for independent trials, and for those of one
+    cluster, they are one, and the expected maximum itself.
+
+    Parameters
+    ----------
+    ratios
+        Of each trial, shape (trials,).
+    cluster
+        Of each trial, from 0, shape (trials,).
+    observations
+        From which the ratios are.
+    idle_trials
+        Trials of which nothing else is known: clusters of their own, as spread out as the others, and at least as
+        ratios without merit are that come from so many observations.
     """
     size = np.bincount(cluster)
     mean = np.bincount(cluster, ratios) / size
@@ -147,10 +168,12 @@ def expected_best(ratios: FloatArray, cluster: IntArray, idle_trials: int = 0) -
     within = within_sum / freedom if freedom else 0.0
     # A cluster's mean varies by its members' variance, too; that part is found again in the best of a cluster.
     between = max(0.0, between - within * float(np.mean(1.0 / size))) if freedom else between
-    largest = len(ratios) / len(size)
-    return math.sqrt(between) * expected_maximum(len(size) + idle_trials) + math.sqrt(within) * expected_maximum(
-        largest
+    if idle_trials:
+        between = max(between, 1.0 / (observations - 1))
+    apart = math.sqrt(between) * expected_maximum(len(size) + idle_trials) + math.sqrt(within) * expected_maximum(
+        len(ratios)
     )
+    return min(apart, math.sqrt(between + within) * expected_maximum(len(ratios) + idle_trials))
 
 
 def _effective(expected: float, ratios: FloatArray, trials: int) -> float:

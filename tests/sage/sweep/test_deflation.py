@@ -36,13 +36,47 @@ def judged(correlation: float, seed: int, edge: float = 0.0) -> Deflated:
     return found
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.9, 0.99])
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.45, 0.6, 0.9, 0.99])
 def test_of_four_hundred_sweeps_without_merit_at_most_thirty_have_a_winner(correlation: float) -> None:
     found = [judged(correlation, FIRST_SEED + seed) for seed in range(SEEDS)]
     assert sum(one.is_significant for one in found) <= 30
     if not correlation:
         # As if it had been the only one, the winner of two hundred would nearly always look good.
         assert sum(one.naive_probability > 0.95 for one in found) > SEEDS / 2
+
+
+def test_clusters_of_all_sizes_have_no_more_winners() -> None:
+    def grouped(seed: int) -> np.ndarray:
+        sizes = (100, 40, 20, 10, 5, *(1,) * 25)
+        return np.concatenate(
+            [matrix(0.8, 1_000 * seed + number, trials=size) for number, size in enumerate(sizes)], axis=1
+        )
+
+    found = [deflated_sharpe(grouped(FIRST_SEED + seed)) for seed in range(SEEDS)]
+    assert sum(one is not None and one.is_significant for one in found) <= 30
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_trials_of_before_count_however_alike_those_of_now_are(correlation: float) -> None:
+    now = matrix(correlation, 3, trials=20)
+    alone, after = deflated_sharpe(now), deflated_sharpe(now, idle_trials=200)
+    assert alone is not None and after is not None
+    assert after.expected_sharpe > 1.2 * alone.expected_sharpe and after.probability < alone.probability
+    assert after.trials == 220
+    one, many = deflated_sharpe(now[:, :1]), deflated_sharpe(now[:, :1], idle_trials=200)
+    assert one is not None and many is not None
+    # The only trial of now, and yet the 201st.
+    assert one.probability == one.naive_probability > many.probability
+    assert many.expected_sharpe == pytest.approx(expected_maximum(201) / np.sqrt(DAYS - 1))
+
+
+def test_trials_of_before_that_are_alike_count_less() -> None:
+    now, same, other = matrix(0.0, 3, trials=5), matrix(0.99, 4, trials=100), matrix(0.0, 5, trials=100)
+    alike, unlike = deflated_sharpe(now, earlier=same), deflated_sharpe(now, earlier=other)
+    assert alike is not None and unlike is not None
+    assert alike.trials == unlike.trials == 105 and alike.clusters == 6 and unlike.clusters == 105
+    assert alike.winner == unlike.winner < 5
+    assert alike.expected_sharpe < unlike.expected_sharpe
 
 
 def test_a_planted_edge_is_found() -> None:
