@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -35,13 +43,14 @@ class LiveProgress:
     def __init__(self, line_every_s: float = LINE_EVERY_S) -> None:
         self._console = Console(stderr=True)
         self._line_every_s = line_every_s
-        self._line_at_s = 0.0
+        self._line_at_s = self._stage_at_s = 0.0
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<26}", table_column=Column(no_wrap=True, min_width=26)),
             BarColumn(bar_width=16),
             MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=11)),
             TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=8), compact=True),
             # On a narrow terminal it is the note that gives way.
             TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             expand=True,
@@ -65,6 +74,7 @@ class LiveProgress:
         self._finish()
         if not self._console.is_terminal:
             self._line(f"{name} ...")
+        self._stage_at_s = time.monotonic()
         self._task = self._progress.add_task(name, total=total, note="")
 
     def advance(self, steps: int, note: str = "") -> None:
@@ -87,7 +97,11 @@ class LiveProgress:
         task = self._progress.tasks[-1]
         if task.total is not None and task.completed < task.total:
             note = f"  {task.fields['note']}" if task.fields["note"] else ""
-            self._line(f"{task.description}: {task.completed:,.0f} of {task.total:,.0f}{note}")
+            left_s = (
+                (time.monotonic() - self._stage_at_s) * (task.total / task.completed - 1.0) if task.completed else 0
+            )
+            left = f", about {_spoken(left_s)} left" if left_s >= 1.0 else ""
+            self._line(f"{task.description}: {task.completed:,.0f} of {task.total:,.0f}{left}{note}")
 
     def _line(self, text: str) -> None:
         self._line_at_s = time.monotonic()
@@ -97,6 +111,12 @@ class LiveProgress:
         if self._task is not None:
             task = self._progress.tasks[-1]
             self._progress.update(self._task, completed=task.total)
+
+
+def _spoken(seconds: float) -> str:
+    if seconds < 100.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60.0:.0f} min" if seconds < 5_400.0 else f"{seconds / 3_600.0:.1f} h"
 
 
 def result_console() -> Console:
