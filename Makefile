@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study bench-soak bench-sweep soak soak-short train clean
+.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study bench-soak bench-sweep luck-study soak soak-short train clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,9 @@ bench-soak: setup  ## Measure what watching a soak costs, in turns with one that
 
 bench-sweep: setup  ## Measure a sweep's scaling and what it costs beside its backtests (40 minutes)
 	$(BIN)/python -m stress.sweep_bench
+
+luck-study: setup  ## Measure how often a sweep's statistics are right, on simulated returns (3 minutes)
+	$(BIN)/python -m stress.luck_study
 
 soak-short: setup  ## See that a soak finds a leak of 500 MB per hour, and in the right process (3 minutes)
 	rm -rf build/soak-short

@@ -1,7 +1,8 @@
 """What a sweep costs beside its backtests: ``python -m stress.sweep_bench [RUNS [BARS]]``.
 
-The same runs on a warm store by one worker and by all cores, in turns, so that both meet the same neighbours. Printed
-are runs an hour, the share of linear scaling, seconds a run beside the backtest, and memory of parent and workers.
+As many runs a worker on a warm store by one worker and by all cores, in turns, so that both meet the same neighbours.
+Printed are seconds a run, the share of linear scaling, seconds of a worker's time a run beside the backtest (starting
+workers, handing out, writing and judging), and memory of parent and workers.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Watcher:
 
 
 def measure(runs: int, workers: int, bars: int, place: Path, first: int) -> tuple[Swept, float]:
-    """Sweep so many runs that were never made before; gives back seconds of the runs' stage alone."""
+    """Sweep so many runs that were never made before; gives back the seconds of all of it."""
     base = BacktestConfig(
         data=DataConfig(synthetic=dataclasses.replace(SyntheticConfig(), bars=bars)),
         model=ModelConfig(store_dir=str(place / "store")),
@@ -76,7 +77,7 @@ def measure(runs: int, workers: int, bars: int, place: Path, first: int) -> tupl
 def main(runs: int = RUNS, bars: int = BARS) -> None:
     """Print it."""
     cores = len(os.sched_getaffinity(0))
-    alone = max(2, runs // (4 * cores))
+    alone = max(2, runs // (ROUNDS * cores))
     with tempfile.TemporaryDirectory(prefix="sage-sweep-bench-") as name:
         place = Path(name)
         measure(2, 1, bars, place, first=0)  # fills the store
@@ -89,7 +90,7 @@ def main(runs: int = RUNS, bars: int = BARS) -> None:
                 single.append(seconds / alone)
                 swept, seconds = measure(runs // ROUNDS, cores, bars, place, first=2 * turn + 2)
                 many.append(seconds / (runs // ROUNDS))
-                overheads.append(swept.overhead_s / len(swept.rows))
+                overheads.append(many[-1] * cores - statistics.fmean(row["seconds"] for row in swept.rows))
                 sys.stderr.write(f"turn {turn + 1}: {single[-1]:.2f} s a run alone, {many[-1]:.2f} s with {cores}\n")
     one, all_cores = statistics.median(single), statistics.median(many)
     early, late = watcher.parent_mb[len(watcher.parent_mb) // 4], watcher.parent_mb[-1]

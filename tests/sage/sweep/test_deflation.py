@@ -9,47 +9,29 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from sage.sweep.deflation import (
-    Deflated,
     clusters_of,
     deflated_sharpe,
     expected_maximum,
     probabilistic_sharpe,
     sharpes,
 )
-
-TRIALS, DAYS, SEEDS = 200, 500, 400
-FIRST_SEED = 1_000
+from stress.luck_study import CORRELATIONS, DAYS, FIRST_SEED, SEEDS, called_good, edges_found, simulated_returns
 
 
-def matrix(correlation: float, seed: int, edge: float = 0.0, trials: int = TRIALS, days: int = DAYS) -> np.ndarray:
-    """Daily returns of equally correlated trials without merit; the first one's t statistic is ``edge``."""
-    rng = np.random.default_rng(seed)
-    common, own = rng.standard_normal((days, 1)), rng.standard_normal((days, trials))
-    returns = np.sqrt(correlation) * common + np.sqrt(1.0 - correlation) * own
-    returns[:, 0] += edge / np.sqrt(days)
-    return np.asarray(0.01 * returns)
-
-
-def judged(correlation: float, seed: int, edge: float = 0.0) -> Deflated:
-    found = deflated_sharpe(matrix(correlation, seed, edge))
-    assert found is not None
-    return found
-
-
-@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.45, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("correlation", CORRELATIONS)
 def test_of_four_hundred_sweeps_without_merit_at_most_thirty_have_a_winner(correlation: float) -> None:
-    found = [judged(correlation, FIRST_SEED + seed) for seed in range(SEEDS)]
-    assert sum(one.is_significant for one in found) <= 30
+    good, naive = called_good(correlation, SEEDS)
+    assert good <= 30
     if not correlation:
         # As if it had been the only one, the winner of two hundred would nearly always look good.
-        assert sum(one.naive_probability > 0.95 for one in found) > SEEDS / 2
+        assert naive > SEEDS / 2
 
 
 def test_clusters_of_all_sizes_have_no_more_winners() -> None:
     def grouped(seed: int) -> np.ndarray:
         sizes = (100, 40, 20, 10, 5, *(1,) * 25)
         return np.concatenate(
-            [matrix(0.8, 1_000 * seed + number, trials=size) for number, size in enumerate(sizes)], axis=1
+            [simulated_returns(0.8, 1_000 * seed + number, trials=size) for number, size in enumerate(sizes)], axis=1
         )
 
     found = [deflated_sharpe(grouped(FIRST_SEED + seed)) for seed in range(SEEDS)]
@@ -58,7 +40,7 @@ def test_clusters_of_all_sizes_have_no_more_winners() -> None:
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 def test_trials_of_before_count_however_alike_those_of_now_are(correlation: float) -> None:
-    now = matrix(correlation, 3, trials=20)
+    now = simulated_returns(correlation, 3, trials=20)
     alone, after = deflated_sharpe(now), deflated_sharpe(now, idle_trials=200)
     assert alone is not None and after is not None
     assert after.expected_sharpe > 1.2 * alone.expected_sharpe and after.probability < alone.probability
@@ -71,7 +53,11 @@ def test_trials_of_before_count_however_alike_those_of_now_are(correlation: floa
 
 
 def test_trials_of_before_that_are_alike_count_less() -> None:
-    now, same, other = matrix(0.0, 3, trials=5), matrix(0.99, 4, trials=100), matrix(0.0, 5, trials=100)
+    now, same, other = (
+        simulated_returns(0.0, 3, trials=5),
+        simulated_returns(0.99, 4, trials=100),
+        simulated_returns(0.0, 5, trials=100),
+    )
     alike, unlike = deflated_sharpe(now, earlier=same), deflated_sharpe(now, earlier=other)
     assert alike is not None and unlike is not None
     assert alike.trials == unlike.trials == 105 and alike.clusters == 6 and unlike.clusters == 105
@@ -80,8 +66,7 @@ def test_trials_of_before_that_are_alike_count_less() -> None:
 
 
 def test_a_planted_edge_is_found() -> None:
-    found = [judged(0.0, FIRST_SEED + seed, edge=6.0) for seed in range(100)]
-    assert sum(one.is_significant and one.winner == 0 for one in found) >= 80
+    assert edges_found(100) >= 80
 
 
 @pytest.mark.parametrize("trials", [5, 10, 200, 5_000])
@@ -113,7 +98,7 @@ def test_trials_that_are_alike_are_one_cluster() -> None:
 @settings(max_examples=30)
 @given(trials=st.integers(1, 30), idle=st.integers(0, 500), seed=st.integers(0, 10_000))
 def test_more_trials_never_make_the_winner_better(trials: int, idle: int, seed: int) -> None:
-    returns = matrix(0.3, seed, trials=trials, days=120)
+    returns = simulated_returns(0.3, seed, trials=trials, days=120)
     few, many = deflated_sharpe(returns), deflated_sharpe(returns, idle_trials=idle)
     assert few is not None and many is not None
     assert many.trials == few.trials + idle
@@ -123,11 +108,11 @@ def test_more_trials_never_make_the_winner_better(trials: int, idle: int, seed: 
 
 
 def test_what_never_moves_counts_as_a_trial_and_cannot_win() -> None:
-    returns = np.concatenate([np.zeros((DAYS, 2)), matrix(0.0, 1, trials=3)], axis=1)
+    returns = np.concatenate([np.zeros((DAYS, 2)), simulated_returns(0.0, 1, trials=3)], axis=1)
     found = deflated_sharpe(returns)
     assert found is not None and found.trials == 5 and found.winner >= 2
 
 
-@pytest.mark.parametrize("returns", [np.zeros((100, 3)), matrix(0.0, 1)[:10], np.empty((100, 0))])
+@pytest.mark.parametrize("returns", [np.zeros((100, 3)), simulated_returns(0.0, 1)[:10], np.empty((100, 0))])
 def test_too_little_is_not_judged(returns: np.ndarray) -> None:
     assert deflated_sharpe(returns) is None

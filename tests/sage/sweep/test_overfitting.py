@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage.sweep.overfitting import probability_of_overfitting
-from tests.sage.sweep.test_deflation import matrix
+from stress.luck_study import simulated_returns
 
 SEEDS = 100
 
 
 def mean_probability(edge: float, blocks: int) -> float:
-    found = [probability_of_overfitting(matrix(0.0, 3_000 + seed, edge), blocks) for seed in range(SEEDS)]
+    found = [probability_of_overfitting(simulated_returns(0.0, 3_000 + seed, edge), blocks) for seed in range(SEEDS)]
     return float(np.mean([one.probability for one in found if one is not None]))
 
 
@@ -31,14 +31,14 @@ def test_a_planted_edge_is_seldom_overfitted(blocks: int) -> None:
 @settings(max_examples=15)
 @given(seed=st.integers(0, 1_000), shift=st.floats(-1.0, 1.0), scale=st.floats(0.1, 10.0))
 def test_it_is_a_probability_of_ranks_and_takes_no_unit(seed: int, shift: float, scale: float) -> None:
-    returns = matrix(0.0, seed, trials=7, days=96)
+    returns = simulated_returns(0.0, seed, trials=7, days=96)
     found, scaled = (probability_of_overfitting(one, 8) for one in (returns, scale * returns))
     assert found is not None and scaled is not None and 0.0 <= found.probability <= 1.0
     assert found.splits == 70 and found.probability == pytest.approx(scaled.probability, abs=0.03)
 
 
 def test_where_trials_are_all_one_nothing_is_chosen_and_nothing_overfitted_for_sure() -> None:
-    same = np.repeat(matrix(0.0, 1, trials=1), 5, axis=1)
+    same = np.repeat(simulated_returns(0.0, 1, trials=1), 5, axis=1)
     found = probability_of_overfitting(same, 8)
     assert found is not None and np.allclose(found.logits, 0.0)
 
