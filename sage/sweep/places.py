@@ -9,7 +9,9 @@ import hashlib
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +23,8 @@ from sage.config import BacktestConfig
 
 _LOCAL = {"file", "local"}
 _PARTIAL = ".partial"
+_CLOCK_S = 1.5
+"""Some places tell whole seconds."""
 
 
 def is_remote(place: str) -> bool:
@@ -47,7 +51,7 @@ def mirror_of(place: str) -> Mirror:
 class Mirror:
     """A remote directory and its copy on this machine, which all processes of a user share.
 
-    Files are only ever added, or replaced whole.
+    Files are only ever added, removed, or replaced whole.
 
     Parameters
     ----------
@@ -70,40 +74,77 @@ class Mirror:
         self.path = Path(tempfile.gettempdir()) / f"sage-mirror-{os.getuid()}" / digest
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def fetch(self, under: str = "") -> None:
-        """Copy here what is there and not here yet, or of another size. Raises OSError."""
-        self._remote.invalidate_cache()
-        top = f"{self._root}/{under}".rstrip("/")
+    def fetch(self, *, exact: bool = False) -> None:
+        """Copy here what is there and not here yet, or was changed there; with ``exact`` remove what is not there.
+
+        Raises
+        ------
+        OSError
+            If that fails.
+        """
         with self._locked(), self._errors():
-            for name, about in self._find(top):
+            found = set()
+            for name, about in self._find(self._root):
                 own = self.path / PurePosixPath(name).relative_to(self._root.strip("/"))
-                if own.suffix == _PARTIAL or (_is_kept(own, self.path) and own.stat().st_size == about["size"]):
+                if own.suffix == _PARTIAL:
+                    continue
+                found.add(own)
+                if _is_kept(own, self.path) and _is_same(own, about):
                     continue
                 own.parent.mkdir(parents=True, exist_ok=True)
-                partial = own.with_name(f".{own.name}{_PARTIAL}")
+                partial = own.with_name(f".{own.name}.{uuid.uuid4().hex[:8]}{_PARTIAL}")
                 self._remote.get_file(about["name"], str(partial))
+                changed_s = _changed_s(about)
+                if changed_s is not None:
+                    os.utime(partial, (changed_s, changed_s))
                 os.replace(partial, own)
+            if exact:
+                for own in self._files(""):
+                    if own not in found:
+                        own.unlink()
 
     def publish(self, under: str = "", *, last: str = "") -> None:
         """Copy there what is here under a directory, a file of the name ``last`` after all others. Raises OSError."""
-        files = [path for path in sorted((self.path / under).rglob("*")) if path.is_file() and path.suffix != _PARTIAL]
         with self._errors():
-            self._put([path for path in files if not path.name.startswith(".")], under, last)
+            self._put(self._files(under), under, last)
+
+    def remove(self, under: str) -> None:
+        """Remove a directory there, if there is one. Raises OSError."""
+        with self._errors(), contextlib.suppress(FileNotFoundError):
+            self._remote.rm(f"{self._root.rstrip('/')}/{under}", recursive=True)
+
+    def _files(self, under: str) -> list[Path]:
+        """Files here that are whole and no machine's own."""
+        found = []
+        for path in sorted((self.path / under).rglob("*")):
+            names = path.relative_to(self.path).parts
+            if path.is_file() and not any(name.startswith(".") or name.endswith(_PARTIAL) for name in names):
+                found.append(path)
+        return found
 
     def _put(self, files: list[Path], under: str, last: str) -> None:
         there = {name: about["size"] for name, about in self._find(f"{self._root}/{under}".rstrip("/"))}
         for path in sorted(files, key=lambda path: path.name == last):
-            relative = path.relative_to(self.path).as_posix()
-            target = f"{self._root.rstrip('/')}/{relative}"
-            kept = there.get(target.strip("/")) == path.stat().st_size and _is_kept(path, self.path)
+            target = f"{self._root.rstrip('/')}/{path.relative_to(self.path).as_posix()}"
+            size = path.stat().st_size
+            kept = there.get(target.strip("/")) == size and _is_kept(path, self.path)
             if kept and path.name != last:
                 continue
             self._remote.makedirs(target.rpartition("/")[0], exist_ok=True)
             # Under another name first: who reads meanwhile finds all of it or nothing.
-            self._remote.put_file(str(path), target + _PARTIAL)
-            if target.strip("/") in there:
-                self._remote.rm_file(target)
-            self._remote.mv(target + _PARTIAL, target)
+            partial = f"{target}.{uuid.uuid4().hex[:8]}{_PARTIAL}"
+            self._remote.put_file(str(path), partial)
+            try:
+                if target.strip("/") in there:
+                    self._remote.rm_file(target)
+                self._remote.mv(partial, target)
+            except Exception:
+                # Another machine may have been quicker with the same file.
+                with contextlib.suppress(Exception):
+                    self._remote.rm_file(partial)
+                self._remote.invalidate_cache()
+                if not self._remote.exists(target) or self._remote.size(target) != size:
+                    raise
 
     def _find(self, top: str) -> Iterator[tuple[str, dict[str, object]]]:
         """Files below, by their name without a slash in front."""
@@ -131,6 +172,25 @@ class Mirror:
             yield
 
 
+def _is_same(own: Path, about: dict[str, object]) -> bool:
+    """Whether a file here is that one there, by its size and, where that is told, by the time of its last change."""
+    changed_s, found = _changed_s(about), own.stat()
+    return found.st_size == about["size"] and (changed_s is None or abs(found.st_mtime - changed_s) < _CLOCK_S)
+
+
+def _changed_s(about: dict[str, object]) -> float | None:
+    """When a file there was changed last, in seconds since the epoch; each kind of place calls it by another name."""
+    for name in ("mtime", "LastModified", "last_modified", "modified", "updated", "modify"):
+        value = about.get(name)
+        if isinstance(value, (int, float)):
+            return float(value)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, str) and re.fullmatch(r"\d{14}(\.\d+)?", value):
+            return datetime.strptime(value[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp()
+    return None
+
+
 def _is_kept(path: Path, root: Path) -> bool:
     """True for a file that is there and will not change: all but those right under the root, which tell of the rest."""
     return path.exists() and path.parent != root
@@ -151,14 +211,14 @@ def here(config: BacktestConfig, *, anew: bool = False) -> BacktestConfig:
         _fetched.cache_clear()
     data, model = config.data, config.model
     if catalog is not None and is_remote(catalog):
-        data = dataclasses.replace(data, catalog=_fetched(catalog))
+        data = dataclasses.replace(data, catalog=_fetched(catalog, exact=True))
     if store is not None and is_remote(store):
         model = dataclasses.replace(model, store_dir=_fetched(store))
     return dataclasses.replace(config, data=data, model=model)
 
 
 @lru_cache(maxsize=16)
-def _fetched(place: str) -> str:
+def _fetched(place: str, *, exact: bool = False) -> str:
     mirror = mirror_of(place)
-    mirror.fetch()
+    mirror.fetch(exact=exact)
     return str(mirror.path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +56,8 @@ def test_what_is_written_on_one_machine_is_found_on_another(shared: tuple[str, P
     (mirror.path / "runs" / "a" / "table.parquet").write_bytes(b"0123")
     (mirror.path / "runs" / ".half.partial").write_text("no")
     (mirror.path / "top.json").write_text("one")
+    (mirror.path / "runs" / ".b.1234.partial").mkdir()
+    (mirror.path / "runs" / ".b.1234.partial" / "half.json").write_text("no")
     mirror.publish(last=MANIFEST)
     assert sorted(path.name for path in (there / "some").rglob("*") if path.is_file()) == [
         MANIFEST, "table.parquet", "top.json",
@@ -64,6 +68,34 @@ def test_what_is_written_on_one_machine_is_found_on_another(shared: tuple[str, P
     mirror.fetch()
     assert (mirror.path / "top.json").read_text() == "two"
     assert (mirror.path / "runs" / "b" / "more").read_text() == "more"
+
+
+def test_what_is_gone_or_changed_there_is_so_here(shared: tuple[str, Path]) -> None:
+    address, there = shared
+    mirror = Mirror(f"{address}/some")
+    (there / "some" / "data").mkdir(parents=True)
+    for name in ("old", "new"):
+        (there / "some" / "data" / name).write_text(name)
+    mirror.fetch(exact=True)
+    (there / "some" / "data" / "old").unlink()
+    (there / "some" / "data" / "new").write_text("wen")
+    os.utime(there / "some" / "data" / "new", (1_700_000_000, 1_700_000_000))
+    mirror.fetch(exact=True)
+    assert {path.name: path.read_text() for path in (mirror.path / "data").iterdir()} == {"new": "wen"}
+    mirror.remove("data")
+    assert not (there / "some" / "data").exists()
+
+
+def test_two_that_publish_the_same_files_are_not_in_each_others_way(shared: tuple[str, Path]) -> None:
+    address, there = shared
+    mirrors = [Mirror(f"{address}/some") for _ in range(3)]
+    for number in range(20):
+        (mirrors[0].path / "store").mkdir(exist_ok=True)
+        (mirrors[0].path / "store" / f"{number}.part").write_bytes(b"x" * 1000)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda mirror: mirror.publish(), mirrors))
+    left = [path.name for path in (there / "some" / "store").iterdir()]
+    assert sorted(left) == sorted(f"{number}.part" for number in range(20))
 
 
 def test_a_place_that_is_not_there_yet_is_empty(shared: tuple[str, Path]) -> None:
