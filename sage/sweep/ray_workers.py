@@ -7,10 +7,13 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
+import fsspec
+
 from data.errors import OptionError
+from regime.model.engines import EngineSpec, choose_engine
+from sage.sweep.places import without_secrets
 from sage.sweep.workers import RUNS_A_WORKER, Died
 
 Item = TypeVar("Item")
@@ -59,7 +62,6 @@ class RayWorkers:
         """Do the work on each item, and give the results as they come; see :class:`sage.sweep.workers.LocalWorkers`."""
         ray = self._ray
         remote = ray.remote(num_cpus=1, max_retries=RETRIES, max_calls=self._runs_a_worker)(_do)
-        # Once for all items: it may hold much.
         shared = ray.put(work)
         waiting = iter(items)
         under_way: dict[Any, Item] = {}
@@ -76,36 +78,73 @@ class RayWorkers:
             for reference in under_way:
                 ray.cancel(reference, force=True)
 
-    def require_shared(self, places: Sequence[Path]) -> None:
-        """See that every node has these directories, and that what is written here is there.
+    def require_shared(self, written: Sequence[str], read: Sequence[str] = ()) -> None:
+        """See that every node finds these places, directories or what fsspec reaches, and what is written there here.
 
         Raises
         ------
         OptionError
-            Naming the first place and the nodes that do not see it.
+            Naming the first place and the nodes that do not see it, or why a node cannot look.
+        OSError
+            If nothing can be written there from here.
         """
+        for place in written:
+            token = f"{place.rstrip('/')}/.sage-{uuid.uuid4().hex}"
+            files, path = fsspec.core.url_to_fs(token)
+            files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            files.pipe_file(path, b"sage")
+            try:
+                self._require_seen(place, token)
+            finally:
+                files.rm_file(path)
+        for place in read:
+            self._require_seen(place, place)
+
+    def require_alike(self, spec: EngineSpec) -> None:
+        """See that every node would answer with the same engine: forecasts of one are nothing to a run on another.
+
+        Raises
+        ------
+        OptionError
+            Naming the engines.
+        """
+        engines = self._ask_all(_engine_name, spec)
+        if len(set(engines.values())) > 1:
+            told = "; ".join(f"{node}: {name}" for node, name in engines.items())
+            raise OptionError(
+                f"--ray: nodes would answer with different engines ({told}); set SAGE_MARCH to one that all have, or "
+                "serving.engine.kind"
+            )
+
+    def _require_seen(self, place: str, path: str) -> None:
+        seen = self._ask_all(_sees, path)
+        blind = [node for node, sees in seen.items() if not sees]
+        if blind:
+            raise OptionError(
+                f"{without_secrets(place)}: not seen by {len(blind)} of {len(seen)} nodes ({', '.join(blind)}); with "
+                "--ray model, catalog, store and results must lie where all nodes see them"
+            )
+
+    def _ask_all(self, ask: Callable[[Item], Found], about: Item) -> dict[str, Found]:
+        """What each node answers, by its name. Raises OptionError where one cannot."""
         ray = self._ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        for place in places:
-            token = place / f".sage-{uuid.uuid4().hex}"
-            token.touch()
+        asked = {
+            f"{node['NodeManagerHostname']} {node['NodeID'][:8]}": ray.remote(num_cpus=0)(_do)
+            .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+            .remote(ask, about)
+            for node in ray.nodes()
+            if node["Alive"]
+        }
+        found: dict[str, Found] = {}
+        for node, reference in asked.items():
             try:
-                asked = {
-                    node["NodeManagerHostname"] + " " + node["NodeID"][:8]: ray.remote(num_cpus=0)(_sees)
-                    .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-                    .remote(str(token))
-                    for node in nodes
-                }
-                blind = [name for name, reference in asked.items() if not ray.get(reference, timeout=_LOOK_PATIENCE_S)]
-            finally:
-                token.unlink(missing_ok=True)
-            if blind:
-                raise OptionError(
-                    f"{place}: not seen by {len(blind)} of {len(nodes)} nodes ({', '.join(blind)}); with --ray "
-                    "catalog, store and results must lie where all nodes see them"
-                )
+                found[node] = ray.get(reference, timeout=_LOOK_PATIENCE_S)
+            except (ray.exceptions.RayError, TimeoutError) as error:
+                told = without_secrets(_last_line(error))
+                raise OptionError(f"--ray: node {node} cannot be used: {told}") from error
+        return found
 
     def _result(self, reference: Any) -> Any:
         ray = self._ray
@@ -116,6 +155,11 @@ class RayWorkers:
         except ray.exceptions.RayError as error:
             # Its node was lost more often than it is tried again, or the kernel took its memory.
             return Died(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+
+
+def _last_line(error: Exception) -> str:
+    """What it comes to: Ray tells of a node's error by its whole trace."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def _require_answer(address: str) -> None:
@@ -135,5 +179,11 @@ def _do(work: Callable[[Item], Found], item: Item) -> Found:
     return work(item)
 
 
-def _sees(path: str) -> bool:
-    return Path(path).exists()
+def _sees(place: str) -> bool:
+    files, path = fsspec.core.url_to_fs(place)
+    files.invalidate_cache()
+    return bool(files.exists(path))
+
+
+def _engine_name(spec: EngineSpec) -> str:
+    return choose_engine(spec).name

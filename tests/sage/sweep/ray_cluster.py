@@ -18,20 +18,43 @@ from ray.cluster_utils import Cluster
 from typer.testing import CliRunner
 
 from cli.app import app
+from data.errors import OptionError
 from sage.progress import Silent
 from sage.sweep.ledger import Ledger
 from sage.sweep.plan import plan_of
 from sage.sweep.ray_workers import RayWorkers
 from sage.sweep.sweep import sweep
-from tests.sage.sweep.test_ray import CONFIG
+from tests.sage.sweep.test_ray import ASKED_BARS, CONFIG
+
+
+def refused(workers: RayWorkers, place: Path) -> list[str]:
+    """What is said of a place that is this process's own, and of one that is not there."""
+    told = []
+    for written, read in ((["memory://own"], []), ([], [str(place / "nowhere")])):
+        try:
+            workers.require_shared(written, read)
+        except OptionError as error:
+            told.append(str(error))
+    return told
 
 
 def command(address: str, place: Path) -> dict[str, Any]:
     """Go on with two more seeds by ``sage sweep --ray``."""
     config = place.with_suffix(".toml")
     config.write_text("[data.synthetic]\nbars = 600\nbar_seconds = 14400\n[regime]\npinned_level = 2\n")
-    arguments = ["--config", config, "--set", f"seed={','.join(map(str, range(14)))}", "--ray", address, "--json",
-                 "--resume", place, "--ledger", place / "trials.jsonl", "--store-dir", place / "store"]  # fmt: skip
+    return _sage("--config", config, "--set", f"seed={','.join(map(str, range(14)))}", "--ray", address, "--json",
+                 "--resume", place, "--ledger", place / "trials.jsonl", "--store-dir", place / "store")  # fmt: skip
+
+
+def forecasting(address: str, place: Path) -> dict[str, Any]:
+    """A sweep that asks the model, whose forecasts are made on the cluster."""
+    config = place.with_suffix(".toml")
+    config.write_text(f"[data.synthetic]\nbars = {ASKED_BARS}\nbar_seconds = 14400\n")
+    return _sage("--config", config, "--set", "sizing.target_volatility=0.1,0.4", "--ray", address, "--json", "--out",
+                 place / "asked", "--ledger", place / "trials.jsonl", "--store-dir", place / "store")  # fmt: skip
+
+
+def _sage(*arguments: object) -> dict[str, Any]:
     done = CliRunner().invoke(app, ["sweep", *map(str, arguments)])
     return {"code": done.exit_code, "said": done.stderr[-2_000:], "document": json.loads(done.stdout or "{}")}
 
@@ -57,7 +80,8 @@ def main(place: Path, kill_after: int) -> None:
 
     plan = plan_of(CONFIG)
     workers = RayWorkers(cluster.address)
-    workers.require_shared([place])
+    workers.require_shared([str(place)], [str(place)])
+    workers.require_alike(plan.config.backtest.serving.engine)
     began = time.monotonic()
     found = sweep(plan, place, workers, Ledger(place / "trials.jsonl"), Kills())
     result = {
@@ -65,7 +89,9 @@ def main(place: Path, kill_after: int) -> None:
         "killed": killed.is_set(),
         "workers": workers.count,
         "seconds": time.monotonic() - began,
+        "refused": refused(workers, place),
         "command": command(cluster.address, place),
+        "forecasting": forecasting(cluster.address, place),
     }
     sys.stdout.write(f"RESULT {json.dumps(result)}\n")
     sys.stdout.flush()

@@ -16,7 +16,7 @@ import pytest
 from data.errors import OptionError
 from data.synthetic import SyntheticConfig
 from regime.signal import Level
-from sage.config import BacktestConfig, DataConfig, with_keys
+from sage.config import BacktestConfig, DataConfig, ModelConfig, with_keys
 from sage.progress import Silent
 from sage.sweep.axes import Axis
 from sage.sweep.ledger import Ledger
@@ -26,6 +26,7 @@ from sage.sweep.workers import LocalWorkers
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 
+ASKED_BARS = 300
 CONFIG = SweepConfig(
     with_keys(
         BacktestConfig(data=DataConfig(synthetic=SyntheticConfig(bars=600, bar_seconds=14_400))),
@@ -37,10 +38,14 @@ CONFIG = SweepConfig(
 
 def on_cluster(place: Path, kill_after: int) -> dict[str, Any]:
     """The cluster's result; in a network of its own, where Ray takes 127.0.0.1 and not the host's address."""
+    alone = _unshared()
+    if not alone:
+        pytest.skip("no network of its own can be had for a cluster: neither unshare -n nor unshare -rn works here")
     place.mkdir()
-    command = [sys.executable, "-m", "tests.sage.sweep.ray_cluster", str(place), str(kill_after)]
-    if _can_unshare():
-        command = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *command]
+    command = [
+        *alone, "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
+        sys.executable, "-m", "tests.sage.sweep.ray_cluster", str(place), str(kill_after),
+    ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     told = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -49,10 +54,15 @@ def on_cluster(place: Path, kill_after: int) -> dict[str, Any]:
     return found
 
 
-def _can_unshare() -> bool:
+def _unshared() -> list[str]:
+    """What runs a command in a network of its own; nothing where that cannot be had."""
     if shutil.which("unshare") is None or shutil.which("ip") is None:
-        return False
-    return subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0
+        return []
+    for options in ("-n", "-rn"):
+        command = ["unshare", options]
+        if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
+            return command
+    return []
 
 
 def test_with_a_node_lost_in_the_middle_every_result_is_there_once_and_as_it_is_here(tmp_path: Path) -> None:
@@ -68,6 +78,22 @@ def test_with_a_node_lost_in_the_middle_every_result_is_there_once_and_as_it_is_
     assert command["document"]["reused"] == len(plan.tasks)
     assert [run["key"] for run in command["document"]["runs"]][: len(plan.tasks)] == [task.key for task in plan.tasks]
     assert len(list((tmp_path / "cluster" / "runs").iterdir())) == len(plan.tasks) + 2
+    assert len(found["refused"]) == 2 and all("not seen by" in told for told in found["refused"])
+    # Forecasts made on the cluster are those that are made here, and so are the runs.
+    asked = found["forecasting"]
+    assert asked["code"] == 0, asked["said"]
+    assert asked["document"]["forecasts"]["made"] > 0
+    here = SweepConfig(
+        BacktestConfig(
+            data=DataConfig(synthetic=SyntheticConfig(bars=ASKED_BARS, bar_seconds=14_400)),
+            model=ModelConfig(store_dir=str(tmp_path / "store")),
+        ),
+        (Axis("sizing.target_volatility", (0.1, 0.4)),),
+    )
+    own = sweep(plan_of(here), tmp_path / "asked", LocalWorkers(1), Ledger(tmp_path / "trials.jsonl"), Silent())
+    assert [run["determinism_hash"] for run in asked["document"]["runs"]] == [
+        row["determinism_hash"] for row in own.rows
+    ]
 
 
 @pytest.mark.parametrize(
