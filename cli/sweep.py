@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sage.sweep.workers import Workers
 
 _KEYS_SHOWN = 8
+TRAIN_BARS = 1_000
+"""Bars before the first window, unless somebody says otherwise."""
 
 
 def sweep(
@@ -27,8 +29,10 @@ def sweep(
             help="KEY=1,2,3 lists values, KEY=FROM:TO:COUNT[:log] spaces, KEY=FROM~TO[:log] draws them; repeatable.",
         ),
     ] = None,
-    draws: Annotated[int, typer.Option(help="How often drawn values are drawn, for each combination of others.")] = 0,
-    draw_seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+    draws: Annotated[
+        int | None, typer.Option(min=0, help="How often drawn values are drawn, for each combination of others.")
+    ] = None,
+    draw_seed: Annotated[int | None, typer.Option(min=0, help="Seed of what is drawn. Default: 0.")] = None,
     grid: Annotated[
         Path | None, typer.Option(help="TOML file with [set], draws, draw_seed, instruments, periods and [windows].")
     ] = None,
@@ -40,7 +44,7 @@ def sweep(
     data: Annotated[str | None, typer.Option(help="synthetic or sp500, without a catalog.")] = None,
     period: Annotated[list[str] | None, typer.Option(help="START..END, dates or times, UTC; repeatable.")] = None,
     train_bars: Annotated[
-        int | None, typer.Option(help="Windows: bars to learn from before the first of them.")
+        int | None, typer.Option(help="Windows: bars to learn from before the first of them. Default: 1000.")
     ] = None,
     test_bars: Annotated[int | None, typer.Option(help="Windows: bars of each; with it there are windows.")] = None,
     rolling: Annotated[
@@ -54,7 +58,10 @@ def sweep(
     out: Annotated[
         str | None, typer.Option(help="Where it all goes, a directory or an address; runs/<time>-sweep by default.")
     ] = None,
-    resume: Annotated[str | None, typer.Option(help="Go on with an earlier sweep: what is done is not run.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="Go on with an earlier sweep, as it was or with more values: what is done is not run."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. Default: one for each core.")] = None,
     ray: Annotated[
         str | None, typer.Option(help="Run on a Ray cluster that is there: auto, or HOST:PORT. Needs sage[ray].")
@@ -74,21 +81,27 @@ def sweep(
     with errors_as_exit_codes():
         from cli.render import LiveProgress
         from data.errors import OptionError
-        from sage.rundir import write_json
         from sage.sweep import report
         from sage.sweep.ledger import Ledger, default_ledger
-        from sage.sweep.places import is_remote, local_path, mirror_of, without_secrets
+        from sage.sweep.places import without_secrets
         from sage.sweep.plan import plan_of
+        from sage.sweep.results import write_results
+        from sage.sweep.sweep import planned_before
         from sage.sweep.sweep import sweep as run_sweep
 
-        windows = (train_bars, test_bars, rolling, embargo_bars)
-        data_options = {"data": data, "catalog": catalog, "bar": bar}
-        settings = _settings(config, data_options, model, store_dir, seed)
-        if ray is not None:
-            settings = _with_absolute_places(settings)
-        settings = _with_grid(settings, grid, sets or [], (draws, draw_seed), instrument, period, windows)
         if out is not None and resume is not None:
             raise OptionError("--out and --resume exclude each other: what goes on stays where it is")
+        of_plan = (sets, draws, draw_seed, grid, catalog, instrument, bar, data, period, train_bars, test_bars,
+                   rolling or None, embargo_bars, config, model, store_dir, seed)  # fmt: skip
+        if resume is not None and all(given is None for given in of_plan):
+            settings = planned_before(resume)
+        else:
+            base = _settings(config, {"data": data, "catalog": catalog, "bar": bar}, model, store_dir, seed)
+            windows = {"train_bars": train_bars, "test_bars": test_bars, "rolling": rolling or None,
+                       "embargo_bars": embargo_bars}  # fmt: skip
+            settings = _with_grid(base, grid, sets or [], (draws, draw_seed), instrument, period, windows)
+        if ray is not None:
+            settings = dataclasses.replace(settings, backtest=_with_absolute_places(settings.backtest))
         keys = [axis.key for axis in settings.axes]
         heat = report.heat_keys(keys, heatmap)
         if heatmap is not None and heat is not None and not set(heat) <= set(keys):
@@ -100,15 +113,11 @@ def sweep(
         hands = _workers(workers, ray, len(plan.tasks))
         place = _place(out, resume)
         if ray is not None:
-            _require_shared(hands, place, settings)
+            _require_ready(hands, place, plan)
         counted = Ledger(ledger or default_ledger())
         with LiveProgress() as progress:
             found = run_sweep(plan, place, hands, counted, progress)
-        directory = local_path(place)
-        write_json(directory / report.JSON_FILE, report.as_document(found))
-        (directory / report.HTML_FILE).write_text(report.page(found, heat), encoding="utf-8")
-        if is_remote(place):
-            mirror_of(place).publish()
+        write_results(found, place, heat)
         _tell(found, place, as_json=as_json)
         if found.interrupted:
             shown = without_secrets(place)
@@ -128,7 +137,7 @@ def _place(out: str | None, resume: str | None) -> str:
     if place is None or not (is_remote(place) or resume):
         return str(choose_directory(None if place is None else local_path(place), "sweep").absolute())
     if is_remote(place):
-        mirror_of(place).fetch()
+        mirror_of(place).fetch(exact=True)
     there = (local_path(place) / SWEEP_FILE).is_file()
     if resume and not there:
         raise OptionError(f"--resume {without_secrets(resume)}: there is no sweep")
@@ -162,8 +171,8 @@ def _settings(
 
 
 def _with_grid(
-    base: Any, grid: Path | None, sets: list[str], drawn: tuple[int, int], instruments: list[str] | None,
-    periods: list[str] | None, windows: tuple[int | None, int | None, bool, int | None],
+    base: Any, grid: Path | None, sets: list[str], drawn: tuple[int | None, int | None],
+    instruments: list[str] | None, periods: list[str] | None, windows: dict[str, Any],
 ) -> SweepConfig:  # fmt: skip
     """The sweep out of its file and its options, which come first."""
     from data.errors import OptionError
@@ -175,18 +184,20 @@ def _with_grid(
     found = load_sweep(grid, base) if grid is not None else SweepConfig(base)
     own = tuple(map(parse_axis, sets))
     kept = tuple(axis for axis in found.axes if axis.key not in {one.key for one in own})
-    train, test, rolling, embargo = windows
-    if test is None and (train is not None or rolling or embargo is not None):
+    chosen = {name: value for name, value in windows.items() if value is not None}
+    if found.windows is None and chosen and "test_bars" not in chosen:
         raise OptionError(
             "--train-bars, --rolling and --embargo-bars are of windows: say how long each is with --test-bars"
         )
-    if test is not None:
-        found = dataclasses.replace(found, windows=WindowConfig(train or 1_000, test, rolling, embargo))
+    if found.windows is None and chosen:
+        found = dataclasses.replace(found, windows=WindowConfig(**({"train_bars": TRAIN_BARS} | chosen)))
+    elif found.windows is not None:
+        found = dataclasses.replace(found, windows=dataclasses.replace(found.windows, **chosen))
     return dataclasses.replace(
         found,
         axes=(*kept, *own),
-        draws=drawn[0] or found.draws,
-        seed=drawn[1] or found.seed,
+        draws=found.draws if drawn[0] is None else drawn[0],
+        seed=found.seed if drawn[1] is None else drawn[1],
         instruments=tuple(instruments) if instruments else found.instruments,
         periods=tuple(map(parse_period, periods)) if periods else found.periods,
     )
@@ -209,17 +220,18 @@ def _with_absolute_places(base: Any) -> Any:
     )
 
 
-def _require_shared(hands: Any, place: str, settings: SweepConfig) -> None:
-    """See that all nodes find results, store and catalog where this machine does, before any run begins."""
-    from sage.sweep.places import is_remote
+def _require_ready(hands: Any, place: str, plan: Plan) -> None:
+    """See that all nodes find results, store, catalog and models where this machine does, before any run begins."""
+    from sage.sweep.forecasts import jobs_of
 
-    data, model = settings.backtest.data, settings.backtest.model
-    mine = [Path(one) for one in (place, model.store_dir) if one is not None and not is_remote(one)]
-    for directory in mine:
-        directory.mkdir(parents=True, exist_ok=True)
-    if data.catalog is not None and not is_remote(data.catalog):
-        mine.append(Path(data.catalog))
-    hands.require_shared(mine)
+    configs = [task.config for task in plan.tasks]
+    asking = [job.config for job in jobs_of(plan)]
+    stores = {config.model.store_dir for config in asking if config.model.store_dir is not None}
+    read = {config.data.catalog for config in configs if config.data.catalog is not None}
+    read |= {str(Path(name).absolute()) for config in asking if Path(name := config.model.name).exists()}
+    hands.require_shared([place, *sorted(stores)], sorted(read))
+    for spec in dict.fromkeys(config.serving.engine for config in asking):
+        hands.require_alike(spec)
 
 
 def _workers(count: int | None, ray: str | None, tasks: int) -> Workers:

@@ -88,7 +88,7 @@ def write(run: BacktestRun, directory: Path) -> dict[str, object]:
         write_json(partial / "alpha-latency.json", telemetry(run.ensemble))
         with (partial / "run.jsonl").open("w") as log:
             for event in _events(run, tabled, figures):
-                log.write(json.dumps(_plain(event)) + "\n")
+                log.write(json.dumps(plain(event)) + "\n")
         (partial / "report.html").write_text(render(run, tabled, figures, manifest), encoding="utf-8")
         # Last of all, over all that is there: what is altered later can then be told.
         manifest["files"] = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
@@ -246,15 +246,15 @@ def _git_sha() -> str | None:
 
 def write_json(path: Path, document: object) -> None:
     """Write a document; JSON has no NaN and no infinity, which become null."""
-    path.write_text(json.dumps(_plain(document), indent=2) + "\n")
+    path.write_text(json.dumps(plain(document), indent=2) + "\n")
 
 
-def _plain(value: object) -> object:
-    """JSON has no NaN and no infinity: they become null."""
+def plain(value: object) -> object:
+    """A document as JSON can hold it. JSON has no NaN and no infinity: they become null."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

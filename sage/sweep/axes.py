@@ -136,6 +136,10 @@ def require_varied(axes: Sequence[Axis], draws: int) -> None:
         for other in NOT_VARIED:
             if axis.key == other or axis.key.startswith(f"{other}."):
                 raise OptionError(f"--set {axis.key}: is not for a sweep to vary")
+            if other.startswith(f"{axis.key}."):
+                raise OptionError(
+                    f"--set {axis.key}: is a table, and {other} in it not for a sweep to vary; name a key"
+                )
     drawn = [axis.key for axis in axes if axis.is_random]
     if drawn and draws < 1:
         raise OptionError(f"--set {drawn[0]}: is drawn; say how often with --draws N")

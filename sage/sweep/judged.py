@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sage.performance import Interval, drawdown_interval, sharpe, sharpe_interval
-from sage.sweep.deflation import Deflated, deflated_sharpe, sharpes
+from sage.performance import Interval, drawdown_interval, max_drawdown, sharpe, sharpe_interval
+from sage.sweep.deflation import Deflated, deflated_sharpe, probabilistic_sharpe
+from sage.sweep.ledger import DailyReturns
 from sage.sweep.overfitting import Overfitting, probability_of_overfitting
 from sage.sweep.plan import Plan, Task
 from sage.sweep.runs import Outcome
@@ -19,6 +20,9 @@ from sage.sweep.shuffled import Moments
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+_SHARED_DAYS = 0.5
+"""A trial of before must have been there on this share of the days, or its returns say nothing of them."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,40 @@ class WalkedForward:
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Best Sharpe ratios, annualised, that all trials together reached with their positions moved in time.
+    """Sharpe ratios, annualised, of all trials at the true times and with their positions moved in time.
 
-    ``best`` holds one for each shift, ``winner`` the best at the true times, reckoned in the same way. ``p_value`` is
-    the share of shifts with a best that is as good, the true one among them.
+    All are reckoned alike, as exposures times the market's returns less costs. ``true`` are the trials' at the true
+    times, ``winner`` is that of the sweep's winner, and ``best`` the best of them. ``moved`` are all trials' after all
+    shifts, and ``best_moved`` the best trial's after each. ``p_value`` is the share of shifts with a best that is as
+    good as the true one, that one among them.
     """
 
-    best: FloatArray
-    every: FloatArray
-    winner: float
+    true: FloatArray
+    winner: float | None
+    best: float
+    moved: FloatArray
+    best_moved: FloatArray
     p_value: float
 
 
 @dataclass(frozen=True)
+class Pooled:
+    """One trial over all its days. The probabilistic Sharpe ratio is that of it alone; the deflated one is how sure it
+    is that it beats what luck would have made of all trials."""
+
+    total_return: float
+    max_drawdown: float
+    probabilistic_sharpe: float | None
+    deflated_sharpe: float | None
+
+
+@dataclass(frozen=True)
 class Judged:
-    """The statistics of a sweep; None where there is too little to say."""
+    """The statistics of a sweep; None where there is too little to say.
+
+    ``days_per_year`` is what the winner's figures are annualised by; those in ``pooled``, by trial, by their own
+    instrument's.
+    """
 
     trials: int
     trials_ever: int
@@ -90,9 +113,12 @@ class Judged:
     walked: WalkedForward | None = None
     shuffled: Shuffled | None = None
     pooled: dict[int, float | None] = field(default_factory=dict)
+    by_trial: dict[int, Pooled] = field(default_factory=dict)
 
 
-def judge(plan: Plan, outcomes: Mapping[str, Outcome], trials_ever: int, seed: int) -> Judged:
+def judge(
+    plan: Plan, outcomes: Mapping[str, Outcome], trials_ever: int, seed: int, earlier: Sequence[DailyReturns] = ()
+) -> Judged:
     """Judge what the runs of a plan have left.
 
     Parameters
@@ -105,18 +131,23 @@ def judge(plan: Plan, outcomes: Mapping[str, Outcome], trials_ever: int, seed: i
         How many trials were ever made on these instruments, these among them.
     seed
         Of the bootstraps.
+    earlier
+        What trials of before have earned, none of this plan's among them. Those on other days count as trials of which
+        nothing is known.
     """
     found = returns_of(plan, outcomes)
     ever = max(trials_ever, plan.trials)
     failed = plan.trials - len(found.trials)
-    year = max((int(one.figures.get("trading_days_per_year", 0)) for one in outcomes.values()), default=0) or 365
-    judged = Judged(plan.trials, ever, failed, len(found.days), year)
+    years = {task.trial: plan.market(task).trading_days_per_year for task in plan.tasks}
+    judged = Judged(plan.trials, ever, failed, len(found.days), max(years.values()))
     if not found.trials or not len(found.days):
         return judged
-    pooled = {trial: sharpe(found.table[:, column], year) for column, trial in enumerate(found.trials)}
-    deflated = deflated_sharpe(found.table, idle_trials=ever - len(found.trials))
+    pooled = {trial: sharpe(found.table[:, column], years[trial]) for column, trial in enumerate(found.trials)}
+    known = _on_days(earlier, found.days)
+    idle = max(0, ever - len(found.trials) - known.shape[1])
+    deflated = deflated_sharpe(found.table, idle, known)
     column = deflated.winner if deflated is not None else _best(found.table)
-    days = found.table[:, column]
+    days, year = found.table[:, column], years[found.trials[column]]
     winner = next(task for task in plan.tasks if task.trial == found.trials[column])
     return Judged(
         trials=plan.trials,
@@ -132,8 +163,21 @@ def judge(plan: Plan, outcomes: Mapping[str, Outcome], trials_ever: int, seed: i
         deflated=deflated,
         overfitting=probability_of_overfitting(found.table),
         walked=_walked(plan, outcomes, found, year, seed),
-        shuffled=_shuffled(plan, outcomes, found, year),
+        shuffled=_shuffled(plan, outcomes, found, winner.trial, year),
         pooled=pooled,
+        by_trial={trial: _pooled(found.table[:, column], deflated) for column, trial in enumerate(found.trials)},
+    )
+
+
+def _pooled(days: FloatArray, deflated: Deflated | None) -> Pooled:
+    moves = deflated is not None and float(days.std()) > 0.0
+    return Pooled(
+        total_return=float(np.prod(1.0 + days) - 1.0),
+        max_drawdown=_drawdown(days),
+        probabilistic_sharpe=probabilistic_sharpe(days) if moves else None,
+        deflated_sharpe=probabilistic_sharpe(days, deflated.expected_sharpe)
+        if deflated is not None and moves
+        else None,
     )
 
 
@@ -202,22 +246,31 @@ def _walked(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, year: i
 
 def _scores(before: FloatArray, columns: Sequence[int]) -> dict[int, float]:
     """Sharpe ratios of a day; of what never moved it is nothing."""
-    found = {}
-    for column in columns:
-        days = before[:, column]
-        found[column] = float(sharpes(days[:, None])[0]) if len(days) > 1 and days.std() > 0 else 0.0
-    return found
+    return {column: sharpe(before[:, column], 1) or 0.0 for column in columns}
 
 
 def _first_day(outcome: Outcome) -> int:
     return int(outcome.days[0]) if len(outcome.days) else 0
 
 
-def _shuffled(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, year: int) -> Shuffled | None:
+def _on_days(earlier: Sequence[DailyReturns], days: IntArray) -> FloatArray:
+    """Columns of those that were there on half of the days, at least, shape (days, trials); 0 on the others."""
+    columns = []
+    for one in earlier:
+        _, here, there = np.intersect1d(days, one.days, return_indices=True)
+        if len(here) >= _SHARED_DAYS * len(days):
+            column = np.zeros(len(days))
+            column[here] = one.returns[there]
+            columns.append(column)
+    return np.stack(columns, axis=1) if columns else np.empty((len(days), 0))
+
+
+def _shuffled(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, winner: int, year: int) -> Shuffled | None:
     """All trials' positions moved by the same share of each window, and the best of them after each such move."""
     moments: dict[int, Moments] = {}
+    judged = set(found.trials)
     for task in plan.tasks:
-        own = outcomes[task.key].shuffled if task.trial in found.trials else None
+        own = outcomes[task.key].shuffled if task.trial in judged else None
         if own is not None:
             moments[task.trial] = own + moments[task.trial] if task.trial in moments else own
     # What never traded has no luck to compare with, and would stand at nought among those that lose.
@@ -227,14 +280,21 @@ def _shuffled(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, year:
     ratios = np.stack([one.sharpes() for one in moments.values()]) * math.sqrt(year)
     best = ratios.max(axis=0)
     as_good = int(np.sum(best[1:] >= best[0]))
-    return Shuffled(best[1:], ratios[:, 1:].ravel(), float(best[0]), (1.0 + as_good) / len(best))
+    rows = {trial: row for row, trial in enumerate(moments)}
+    return Shuffled(
+        true=ratios[:, 0],
+        winner=float(ratios[rows[winner], 0]) if winner in rows else None,
+        best=float(best[0]),
+        moved=ratios[:, 1:].ravel(),
+        best_moved=best[1:],
+        p_value=(1.0 + as_good) / len(best),
+    )
 
 
 def _best(table: FloatArray) -> int:
-    return int(np.argmax([days.mean() / days.std() if days.std() > 0 else -math.inf for days in table.T]))
+    ratios = [sharpe(days, 1) for days in table.T]
+    return int(np.argmax([-math.inf if ratio is None else ratio for ratio in ratios]))
 
 
 def _drawdown(returns: FloatArray) -> float:
-    worth = np.cumprod(1.0 + returns)
-    peak = np.maximum(np.maximum.accumulate(worth), 1.0)
-    return float((worth / peak - 1.0).min()) if len(worth) else 0.0
+    return max_drawdown(np.asarray(np.cumprod(1.0 + returns), dtype=np.float64), 1.0)

@@ -25,6 +25,8 @@ MarketKey = tuple[DataConfig, int]
 """Data, and the seed of simulated bars."""
 
 _KEY_LETTERS = 16
+_OF_A_WINDOW = ("context_bars", "horizon_bars", "model_min_bars", "max_gap_bars", "closure_seconds", "max_rejects",
+                "seasonal")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,21 +78,32 @@ class Task:
 
     @cached_property
     def key(self) -> str:
-        """The same for the same run, in any sweep and any process, wherever its forecasts are kept."""
+        """The same for the same run, in any sweep and any process, wherever its bars and forecasts are kept."""
         window = None if self.window is None else dataclasses.asdict(self.window)
         values = as_dict(self.config)
         values["model"].pop("store_dir")
+        values["data"].pop("catalog")
         text = json.dumps([values, window], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LETTERS]
 
 
 @dataclass(frozen=True)
+class MarketFacts:
+    """What a plan knows of a market. ``question`` names the instrument and its bars, however they were asked for."""
+
+    bars: int
+    question: str
+    trading_days_per_year: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All runs of a sweep in their order, and how many bars each market has, by the data that name it."""
+    """All runs of a sweep in their order, and their markets; ``sha256`` is of the bars that each run sees, by key."""
 
     config: SweepConfig
     tasks: list[Task]
-    bars: dict[MarketKey, int]
+    markets: dict[MarketKey, MarketFacts]
+    sha256: dict[str, str]
 
     @property
     def trials(self) -> int:
@@ -102,10 +115,18 @@ class Plan:
         """Bars of all runs together."""
         return sum(self.run_bars(task) for task in self.tasks)
 
+    def only(self, tasks: list[Task]) -> Plan:
+        """The same with fewer runs."""
+        return dataclasses.replace(self, tasks=tasks)
+
+    def market(self, task: Task) -> MarketFacts:
+        """What a run trades on."""
+        return self.markets[market_key(task.config)]
+
     def run_bars(self, task: Task) -> int:
         """Bars that a run sees."""
         window = task.window
-        return self.bars[market_key(task.config)] if window is None else window.stop - window.first
+        return self.market(task).bars if window is None else window.stop - window.first
 
 
 def plan_of(config: SweepConfig) -> Plan:
@@ -121,35 +142,50 @@ def plan_of(config: SweepConfig) -> Plan:
     """
     base = config.backtest
     require_varied(config.axes, config.draws)
-    if runs_online(base):
-        raise OptionError("a sweep reads forecasts from the store: --online, deadlines and forecasters of your own "
-                          "ask a model at every bar, which sage backtest does")  # fmt: skip
-    if not base.model.store:
-        raise OptionError("a sweep reads forecasts from the store: --no-store goes with sage backtest")
     _require_apart(config.periods)
     if config.instruments and base.data.source != "catalog":
         raise OptionError("--instrument goes with --catalog")
     chosen = points(config.axes, config.draws, config.seed)
     _require_size(config, len(chosen))
+    settings_of = [_with(base, values) for values in chosen]
+    for settings in settings_of:
+        _require_from_store(settings)
+        if config.windows is not None and settings.own.strategy is not None:
+            raise OptionError("windows go with SAGE's strategy: one of your own cannot be kept from trading early")
+    # One for all: windows of the same number must be the same days, whatever the horizon.
+    horizon_bars = max(settings.regime.horizon_bars for settings in settings_of)
     tasks: list[Task] = []
-    bars: dict[MarketKey, int] = {}
+    markets: dict[MarketKey, MarketFacts] = {}
+    parts: dict[tuple[MarketKey, int, int], str] = {}
+    sha256: dict[str, str] = {}
     trials: dict[tuple[int, str | None], int] = {}
     for number, values in enumerate(chosen):
-        for instrument, period, settings in _markets(config, _with(base, values)):
+        for instrument, period, settings in _markets(config, settings_of[number]):
             key = market_key(settings)
-            if key not in bars:
-                bars[key] = len(market_of(key).bars)
+            if key not in markets:
+                markets[key] = _facts(market_of(key))
             trial = trials.setdefault((number, instrument), len(trials))
-            for window in _windows(config, settings, bars[key]):
-                tasks.append(Task(len(tasks), trial, values, settings, period, window))
-    if len({task.key for task in tasks}) < len(tasks):
+            for window in _windows(config, settings, markets[key].bars, horizon_bars):
+                task = Task(len(tasks), trial, values, settings, period, window)
+                rows = (0, markets[key].bars) if window is None else (window.first, window.stop)
+                if (key, *rows) not in parts:
+                    parts[key, *rows] = market_of(key).bars[slice(*rows)].sha256()
+                sha256[task.key] = parts[key, *rows]
+                tasks.append(task)
+    if len(sha256) < len(tasks):
         raise OptionError("two runs are one and the same: an axis sets what has no say in a run")
-    return Plan(config, tasks, bars)
+    return Plan(config, tasks, markets, sha256)
 
 
 def market_key(config: BacktestConfig) -> MarketKey:
     """What names the bars of a run; the same for the same bars."""
     return config.data, config.seed if config.data.source == "synthetic" else 0
+
+
+def asked(config: BacktestConfig) -> str:
+    """What decides which windows are asked for on given bars, and of whom: the same for the same forecasts."""
+    regime = {name: getattr(config.regime, name) for name in _OF_A_WINDOW}
+    return json.dumps([regime, as_dict(config.model), as_dict(config.serving.engine)], sort_keys=True, default=str)
 
 
 @lru_cache(maxsize=4)
@@ -167,11 +203,28 @@ def _markets(config: SweepConfig, settings: BacktestConfig) -> Iterator[tuple[st
             yield instrument, period, dataclasses.replace(settings, data=chosen)
 
 
-def _windows(config: SweepConfig, settings: BacktestConfig, bars: int) -> list[Window | None]:
+def _facts(market: Market) -> MarketFacts:
+    question = f"{market.instrument.id} {market.size}"
+    return MarketFacts(len(market.bars), question, market.kind.trading_days_per_year)
+
+
+def _windows(config: SweepConfig, settings: BacktestConfig, bars: int, horizon_bars: int) -> list[Window | None]:
     if config.windows is None:
         return [None]
     where = f"{settings.data.instrument or settings.data.source}"
-    return [*windows_of(bars, config.windows, settings.regime.horizon_bars, where)]
+    return [*windows_of(bars, config.windows, horizon_bars, where)]
+
+
+def _require_from_store(settings: BacktestConfig) -> None:
+    """Refuse what would ask a model in a run, or go on without one."""
+    if runs_online(settings):
+        raise OptionError("a sweep reads forecasts from the store: --online, deadlines and forecasters of your own "
+                          "ask a model at every bar, which sage backtest does")  # fmt: skip
+    if not settings.model.store:
+        raise OptionError("a sweep reads forecasts from the store: --no-store goes with sage backtest")
+    if settings.model.allow_degraded:
+        raise OptionError("a run of a sweep fails where forecasts are missing: model.allow_degraded goes with "
+                          "sage backtest")  # fmt: skip
 
 
 def _with(base: BacktestConfig, values: dict[str, Any]) -> BacktestConfig:
@@ -194,7 +247,8 @@ def _require_apart(periods: tuple[Period, ...]) -> None:
     """Days that two periods share would count twice in pooled figures."""
     spans = [(parse_span(period.start, period.end), period) for period in periods]
     for ((begin, end), one), ((other_begin, other_end), other) in itertools.combinations(spans, 2):
-        before = end is not None and other_begin is not None and end < other_begin
-        after = begin is not None and other_end is not None and other_end < begin
+        # The bar that closes where one ends and the next begins has no return in the later one.
+        before = end is not None and other_begin is not None and end <= other_begin
+        after = begin is not None and other_end is not None and other_end <= begin
         if not (before or after):
             raise OptionError(f"--period {one} and {other}: overlap, and what both hold would count twice")

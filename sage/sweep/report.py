@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from sage.studies.page import COLOURS, LIMIT, Finding, Section, as_html, styled
 from sage.sweep.deflation import SIGNIFICANCE
 from sage.sweep.judged import Judged
 from sage.sweep.sweep import Swept
+from sage.sweep.table import SET
 
 HTML_FILE, JSON_FILE = "report.html", "results.json"
 BEST_SHOWN = 20
@@ -83,10 +85,16 @@ def findings(swept: Swept) -> list[Said]:
         found.append(
             Said(
                 shuffled.p_value <= SIGNIFICANCE,
-                f"with positions moved in time the best trial reaches {np.median(shuffled.best):.2f} (median of "
-                f"{len(shuffled.best)} moves), at the true times {shuffled.winner:.2f}: p = {shuffled.p_value:.3f}",
+                f"with positions moved in time the best trial reaches {np.median(shuffled.best_moved):.2f} (median of "
+                f"{len(shuffled.best_moved)} moves), at the true times {shuffled.best:.2f}: "
+                f"p = {shuffled.p_value:.3f}",
             )
         )
+    if swept.stale:
+        found.append(
+            Said(None, f"{swept.stale:,} runs were there, made from other bars, weights or code, and were made again")
+        )
+    found += [Said(None, note) for note in swept.notes]
     return found
 
 
@@ -103,6 +111,7 @@ def as_document(swept: Swept) -> dict[str, Any]:
         "days_per_year": judged.days_per_year,
         "forecasts": dataclasses.asdict(swept.forecasts),
         "reused": swept.reused,
+        "stale": swept.stale,
         "seconds": swept.seconds,
         "overhead_s": swept.overhead_s,
         "interrupted": swept.interrupted,
@@ -117,9 +126,10 @@ def as_document(swept: Swept) -> dict[str, Any]:
         },
         "walk_forward": _plain(judged.walked),
         "shuffled": None if shuffled is None else {
-            "winner": shuffled.winner, "p_value": shuffled.p_value, "best": shuffled.best.tolist(),
+            "winner": shuffled.winner, "best": shuffled.best, "p_value": shuffled.p_value,
+            "best_moved": shuffled.best_moved.tolist(),
         },
-        "sharpe_by_trial": {str(trial): value for trial, value in judged.pooled.items()},
+        "by_trial": trial_rows(swept),
         "findings": [{"met": finding.met, "text": finding.text} for finding in findings(swept)],
     }  # fmt: skip
 
@@ -148,6 +158,25 @@ def best_rows(swept: Swept, count: int = BEST_SHOWN) -> tuple[list[str], list[li
             ]
         )  # fmt: skip
     return columns, rows
+
+
+def trial_rows(swept: Swept) -> list[dict[str, Any]]:
+    """What is known of each trial over all its windows and periods, for the table of trials and for JSON."""
+    judged = swept.judged
+    tasks = {task.trial: task for task in reversed(swept.plan.tasks)}
+    runs = Counter(int(row["trial"]) for row in swept.rows)
+    failed = Counter(int(row["trial"]) for row in swept.failed)
+    rows = []
+    for trial, task in sorted(tasks.items()):
+        pooled = judged.by_trial.get(trial)
+        rows.append(
+            {"trial": trial, "instrument": task.instrument,
+             **{f"{SET}{key}": value for key, value in task.values.items()},
+             "runs": runs[trial], "failed": failed[trial], "sharpe": judged.pooled.get(trial),
+             **{name: None if pooled is None else getattr(pooled, name) for name in
+                ("total_return", "max_drawdown", "probabilistic_sharpe", "deflated_sharpe")}}
+        )  # fmt: skip
+    return rows
 
 
 def page(swept: Swept, heat: tuple[str, str] | None = None) -> str:
@@ -182,26 +211,31 @@ def page(swept: Swept, heat: tuple[str, str] | None = None) -> str:
 
 
 _LUCK = (
-    "Sharpe ratios with the positions of all trials moved in time by the same share of their window, so that they keep "
-    "their sizes and turnover and lose what they know: every trial's, and the best trial's of each move. The line is "
-    "the winner at the true times, reckoned in the same way."
+    "Sharpe ratios of all trials at the true times, beside those with their positions moved in time by the same share "
+    "of their window, so that they keep their sizes and turnover and lose what they know: every trial's, and the best "
+    "trial's of each move. The line is the winner. All are reckoned alike, without the limits of an account."
 )
+_BINS = 60
 
 
 def _luck(judged: Judged) -> go.Figure:
     shuffled = judged.shuffled
     assert shuffled is not None
     figure = go.Figure()
-    bins = {"start": min(shuffled.every), "end": max(shuffled.every), "size": max(1e-6, np.ptp(shuffled.every) / 60)}
+    every = np.concatenate([shuffled.true, shuffled.moved])
+    edges = np.histogram_bin_edges(every, _BINS)
+    middle = (edges[1:] + edges[:-1]) / 2.0
+    # Counted here: the page need not hold hundreds of moves of each trial.
     for values, name, colour in (
-        (shuffled.every, "every trial, moved", COLOURS[5]),
-        (shuffled.best, "best, moved", COLOURS[0]),
+        (shuffled.moved, "every trial, moved", COLOURS[5]),
+        (shuffled.best_moved, "best, moved", COLOURS[0]),
+        (shuffled.true, "every trial, at the true times", COLOURS[2]),
     ):
-        figure.add_histogram(
-            x=values, name=name, histnorm="probability density", opacity=0.6, marker={"color": colour}, xbins=bins
-        )
-    figure.add_vline(x=shuffled.winner, line={"color": LIMIT, "width": 2}, annotation_text="winner")
-    figure.update_layout(barmode="overlay")
+        density, _ = np.histogram(values, edges, density=True)
+        figure.add_bar(x=middle, y=density, width=np.diff(edges), name=name, opacity=0.55, marker={"color": colour})
+    if shuffled.winner is not None:
+        figure.add_vline(x=shuffled.winner, line={"color": LIMIT, "width": 2}, annotation_text="winner")
+    figure.update_layout(barmode="overlay", bargap=0)
     figure.update_xaxes(title_text="Sharpe ratio, annualised")
     figure.update_yaxes(title_text="density")
     return styled(figure, height=340)
@@ -211,20 +245,24 @@ def _heat(swept: Swept, keys: tuple[str, str] | None) -> go.Figure | None:
     if keys is None or not swept.judged.pooled:
         return None
     tasks = {task.trial: task for task in swept.plan.tasks}
-    best: dict[tuple[Any, Any], float] = {}
-    for trial, value in swept.judged.pooled.items():
+    best: dict[tuple[str, str], float] = {}
+    # In the order of the plan, which is that of the axes.
+    seen: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for trial, value in sorted(swept.judged.pooled.items()):
         values = tasks[trial].values
         if value is not None and keys[0] in values and keys[1] in values:
-            place = (values[keys[0]], values[keys[1]])
+            place = (_value(values[keys[0]]), _value(values[keys[1]]))
+            for axis in (0, 1):
+                seen[axis][place[axis]] = values[keys[axis]]
             best[place] = max(value, best.get(place, -1e9))
     if not best:
         return None
-    across, up = (_ordered({place[axis] for place in best}) for axis in (0, 1))
+    across, up = map(_ordered, seen)
     table = [[best.get((x, y)) for x in across] for y in up]
     reach = max(abs(value) for value in best.values())
     figure = go.Figure(
         go.Heatmap(
-            x=[_value(x) for x in across], y=[_value(y) for y in up], z=table, colorscale="RdBu",
+            x=across, y=up, z=table, colorscale="RdBu",
             zmin=-reach, zmax=reach, texttemplate="%{z:.2f}", colorbar={"title": "Sharpe"}, hoverongaps=False,
         )
     )  # fmt: skip
@@ -235,10 +273,10 @@ def _heat(swept: Swept, keys: tuple[str, str] | None) -> go.Figure | None:
     return figure
 
 
-def _ordered(values: set[Any]) -> list[Any]:
-    return sorted(
-        values, key=lambda value: (isinstance(value, str), value if not isinstance(value, str) else 0, str(value))
-    )
+def _ordered(told: dict[str, Any]) -> list[str]:
+    """Values as people read them: numbers in their order, others as they come."""
+    numbers = all(isinstance(value, (int, float)) for value in told.values())
+    return sorted(told, key=lambda text: told[text]) if numbers else list(told)
 
 
 def _named(judged: Judged) -> str:

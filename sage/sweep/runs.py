@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import shutil
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data.errors import OptionError
 from data.market import Market
 from regime.errors import ModelUnavailable
 from regime.model.checkpoint import Checkpoint
+from regime.model.engines import EngineChoice, EngineSpec
 from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
 from regime.serving.process import ModelProcess
@@ -24,12 +29,13 @@ from sage.backtest import run_backtest
 from sage.config import as_dict
 from sage.earnings import earnings
 from sage.performance import daily_returns, until_ruin
-from sage.results import Tables, summary, tables
+from sage.results import Tables, coverage, summary, tables
 from sage.rig import Rig
 from sage.run import BacktestRun
 from sage.rundir import manifest_of, sha256_of, whole, write_json
-from sage.sweep.places import here, is_remote, local_path, mirror_of
-from sage.sweep.plan import Task, market_key, market_of
+from sage.sweep.ledger import DailyReturns
+from sage.sweep.places import here, is_remote, local_path, mirror_of, without_secrets
+from sage.sweep.plan import Task, asked, market_key, market_of
 from sage.sweep.shuffled import Moments, shuffled_moments
 
 FloatArray = NDArray[np.float64]
@@ -41,18 +47,27 @@ _DAY_NS = 86_400 * 10**9
 
 
 @dataclass(frozen=True)
+class Sources:
+    """Digests of the bars, of the checkpoint (empty where no model was asked) and of the user's own code, by option."""
+
+    bars: str
+    checkpoint: str
+    own: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of one run.
 
-    ``error`` is empty where it went well. ``figures`` is its summary, ``days`` (since the epoch) and ``returns`` are
-    those of the bars in which it traded, and ``shuffled`` what its positions would have earned at other times.
-    ``overhead_s`` is the time that went by beside the backtest itself.
+    ``error`` is empty where it went well. ``figures`` is its summary, ``sources`` what it was made from, ``days``
+    (since the epoch) and ``returns`` are those of the bars in which it traded, and ``shuffled`` what its positions
+    would have earned at other times. ``overhead_s`` is the time that went by in its process beside the backtest.
     """
 
     key: str
     error: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
-    data_sha256: str = ""
+    sources: Sources | None = None
     days: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     returns: FloatArray = field(default_factory=lambda: np.empty(0))
     shuffled: Moments | None = None
@@ -60,7 +75,18 @@ class Outcome:
 
 
 class StoreRig(Rig):
-    """Reads forecasts from the store and starts no model: one that is missing fails the run."""
+    """Reads forecasts from the store and starts no model: one that is missing fails the run.
+
+    ``engine_name`` is the engine that has made them, where that is known.
+    """
+
+    def __init__(self, engine_name: str = "") -> None:
+        self._engine_name = engine_name
+
+    def engine(self, spec: EngineSpec) -> EngineChoice:
+        """The engine that would run; the one that has run if a checkpoint turned out not to suit that one."""
+        choice = super().engine(spec)
+        return dataclasses.replace(choice, name=self._engine_name) if self._engine_name else choice
 
     def client(self, checkpoint: Checkpoint, serving: ServingConfig) -> ModelClient:
         """A client that cannot start its process."""
@@ -71,54 +97,71 @@ def _refuse(*_: object) -> ModelProcess:
     raise ModelUnavailable("forecasts that this run needs are not in the store, and no run of a sweep starts a model")
 
 
-def run_task(task: Task, place: str) -> Outcome:
+def run_task(task: Task, place: str, engines: Mapping[str, str]) -> Outcome:
     """Run one task and write ``place/runs/KEY``; whatever goes wrong is in the outcome, and in ``error.json`` there.
 
-    The place may be anything that fsspec reaches. Never raises but for what ends the process.
+    The place may be anything that fsspec reaches; ``engines`` names the engines whose forecasts are in the store, by
+    :func:`sage.sweep.plan.asked`. What is there whole is not run again: another node may have done it before it was
+    lost. Never raises but for what ends the process.
     """
     began = time.perf_counter()
-    directory = local_path(place) / RUNS / task.key
     try:
-        outcome = _ran(task, directory, began)
+        directory = local_path(place) / RUNS / task.key
+        there = read_outcome(directory)
+        if there is not None:
+            return there
+        outcome = _ran(task, directory, engines.get(asked(task.config), ""), began)
         if is_remote(place):
             mirror_of(place).publish(f"{RUNS}/{task.key}", last=MANIFEST)
     except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        _write_error(directory, task, told, traceback.format_exc())
+        told = without_secrets(f"{type(error).__name__}: {error}")
+        _write_error(task, place, told, traceback.format_exc())
         return Outcome(task.key, told, overhead_s=time.perf_counter() - began)
     return outcome
 
 
 def read_outcome(directory: Path) -> Outcome | None:
-    """What an earlier run left; None where it left nothing, or nothing whole, or an error."""
+    """What an earlier run left; None where it left nothing, or nothing whole, or an error.
+
+    The manifest comes last and holds the digests of the others: what was altered or cut off is nothing.
+    """
     try:
         figures = json.loads((directory / "summary.json").read_text())
         manifest = json.loads((directory / MANIFEST).read_text())
+        if any(sha256_of(directory / name) != digest for name, digest in manifest["files"].items()):
+            return None
         table = pd.read_parquet(directory / "days.parquet")
         with (directory / "shuffled.npy").open("rb") as file:
             moments = Moments(np.load(file, allow_pickle=False))
         return Outcome(
             key=directory.name,
             figures=figures,
-            data_sha256=manifest["data"]["sha256"],
+            sources=sources_of(manifest),
             days=table["day"].to_numpy(),
             returns=table["return"].to_numpy(),
             shuffled=moments,
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
 
-def _ran(task: Task, directory: Path, began: float) -> Outcome:
+def sources_of(manifest: Mapping[str, Any]) -> Sources:
+    """What a run was made from, as its manifest has it."""
+    checkpoint = manifest["checkpoint"]
+    own = {option: source["sha256"] for option, source in manifest["own"].items()}
+    return Sources(manifest["data"]["sha256"], "" if checkpoint is None else checkpoint["sha256"], own)
+
+
+def _ran(task: Task, directory: Path, engine: str, began: float) -> Outcome:
     market, from_ns = window_of(market_of(market_key(task.config)), task)
+    rig = StoreRig(engine)
     try:
-        run = run_backtest(here(task.config), rig=StoreRig(), market=market, trade_from_ns=from_ns)
+        run = run_backtest(here(task.config), rig=rig, market=market, trade_from_ns=from_ns)
     except ModelUnavailable:
         # What another machine has put into the store since this process looked is found now.
         if not is_remote(task.config.model.store_dir or ""):
             raise
-        config = here(task.config, anew=True)
-        run = run_backtest(config, rig=StoreRig(), market=market, trade_from_ns=from_ns)
+        run = run_backtest(here(task.config, anew=True), rig=rig, market=market, trade_from_ns=from_ns)
     if run.stopped is not None:
         raise run.stopped
     tabled = tables(run)
@@ -128,9 +171,10 @@ def _ran(task: Task, directory: Path, began: float) -> Outcome:
     returns = daily_returns(stamps, worth, run.config.cash)
     days = np.unique((stamps - 1) // _DAY_NS)[: len(returns)]
     moments = shuffled_moments(equity, run.cost_rates.trade_rate)
-    _write(run, task, directory, figures, days, returns, moments)
+    manifest = manifest_of(run) | {"sweep": _told(task)}
+    _write(directory, manifest, figures, DailyReturns(days, returns), moments)
     overhead_s = time.perf_counter() - began - run.seconds["total"]
-    return Outcome(task.key, "", figures, market.bars.sha256(), days, returns, moments, overhead_s)
+    return Outcome(task.key, "", figures, sources_of(manifest), days, returns, moments, overhead_s)
 
 
 def window_of(market: Market, task: Task) -> tuple[Market, int]:
@@ -142,44 +186,54 @@ def window_of(market: Market, task: Task) -> tuple[Market, int]:
 
 
 def _figures(run: BacktestRun, tabled: Tables, from_ns: int) -> dict[str, Any]:
+    """A run's summary; with a window, what depends on the bars is of its window alone."""
     figures = dict(summary(run, tabled))
     if from_ns:
-        rows = tabled.equity[tabled.equity["ts_ns"] >= from_ns].reset_index(drop=True)
+        first_row = int(np.searchsorted(tabled.equity["ts_ns"].to_numpy(), from_ns))
+        rows = tabled.equity.iloc[first_row:].reset_index(drop=True)
         figures |= earnings(run, rows)
+        figures["bars"] = len(rows)
+        figures["average_exposure"] = float(rows["exposure"].abs().mean()) if len(rows) else 0.0
+        figures["coverage"] = coverage(run, tabled.signals, first_row)
     return figures
 
 
 def _write(
-    run: BacktestRun, task: Task, directory: Path, figures: dict[str, Any], days: IntArray, returns: FloatArray,
-    moments: Moments,
-) -> None:  # fmt: skip
+    directory: Path, manifest: dict[str, Any], figures: dict[str, Any], found: DailyReturns, moments: Moments
+) -> None:
     _clear(directory)
-    with whole(directory) as partial:
-        write_json(partial / "summary.json", figures)
-        pd.DataFrame({"day": days, "return": returns}).to_parquet(partial / "days.parquet", index=False)
-        with (partial / "shuffled.npy").open("wb") as file:
-            np.save(file, moments.sums)
-        manifest = manifest_of(run) | {"sweep": _told(task)}
-        manifest["files"] = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
-        write_json(partial / MANIFEST, manifest)
-
-
-def _write_error(directory: Path, task: Task, told: str, trace: str) -> None:
     try:
-        _clear(directory)
         with whole(directory) as partial:
-            document = {"error": told, "trace": trace, "sweep": _told(task), "config": as_dict(task.config)}
-            write_json(partial / ERROR_FILE, document)
+            write_json(partial / "summary.json", figures)
+            table = pd.DataFrame({"day": found.days, "return": found.returns})
+            table.to_parquet(partial / "days.parquet", index=False)
+            with (partial / "shuffled.npy").open("wb") as file:
+                np.save(file, moments.sums)
+            manifest["files"] = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
+            write_json(partial / MANIFEST, manifest)
     except OSError:
-        # The outcome tells of it all the same; that nothing can be written shows with the table.
-        return
+        # Somebody else may have been quicker with the same run, whose result is as good.
+        if read_outcome(directory) is None:
+            raise
+
+
+def _write_error(task: Task, place: str, told: str, trace: str) -> None:
+    # The outcome tells of it all the same; that nothing can be written shows with the table.
+    with contextlib.suppress(OSError, OptionError):
+        directory = local_path(place) / RUNS / task.key
+        if read_outcome(directory) is not None:
+            return
+        _clear(directory)
+        document = {"error": told, "trace": trace, "sweep": _told(task), "config": as_dict(task.config)}
+        with whole(directory) as partial:
+            (partial / ERROR_FILE).write_text(without_secrets(json.dumps(document, indent=2, default=str)) + "\n")
+        if is_remote(place):
+            mirror_of(place).publish(f"{RUNS}/{task.key}")
 
 
 def _clear(directory: Path) -> None:
     """Make way for what takes the place of an error, or of what was damaged."""
-    if directory.exists():
-        for path in directory.iterdir():
-            path.unlink()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _told(task: Task) -> dict[str, Any]:

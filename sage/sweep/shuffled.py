@@ -65,7 +65,8 @@ def shuffled_moments(equity: pd.DataFrame, rate: Callable[[int], float]) -> Mome
     shares = np.concatenate([[0.0], np.random.default_rng(_SEED).uniform(0.02, 0.98, SHIFTS)])
     sums = np.empty((1 + SHIFTS, 3))
     for row, share in enumerate(shares):
-        moved = np.roll(held, int(share * len(held)))
+        # By a bar at least, and never all the way round: that would be the truth.
+        moved = np.roll(held, min(max(1, int(share * len(held))), len(held) - 1) if share else 0)
         traded = np.abs(np.diff(moved, prepend=0.0))
         daily = np.add.reduceat(moved * market - cost * traded, begins)
         sums[row] = len(daily), daily.sum(), daily @ daily

@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from data.errors import DataError, OptionError
 from regime.errors import ModelUnavailable
+from regime.files import write_durably
+from regime.model.checkpoint import find_checkpoint
 from sage.config import as_dict
+from sage.plugins import locate_plugin
 from sage.progress import Progress
 from sage.rundir import software
 from sage.sweep.forecasts import ForecastsMade, jobs_of, make_forecasts, total_of
-from sage.sweep.judged import Judged, judge
-from sage.sweep.ledger import Ledger, question_of
+from sage.sweep.judged import Judged, judge, returns_of
+from sage.sweep.ledger import DailyReturns, Ledger, idea_of
 from sage.sweep.places import is_remote, local_path, mirror_of, without_secrets
-from sage.sweep.plan import Plan, Task
-from sage.sweep.runs import ERROR_FILE, RUNS, read_outcome, run_task
-from sage.sweep.table import row_of, write_table
+from sage.sweep.plan import Plan, SweepConfig, Task, asked
+from sage.sweep.runs import RUNS, Outcome, Sources, read_outcome, run_task
+from sage.sweep.table import earlier_keys, row_of, write_table
 from sage.sweep.workers import Died, Workers
 
 SWEEP_FILE = "sweep.json"
+LOCK = ".lock"
 TABLE_EVERY_S = 15.0
 """How often the table is written while runs go on; after a crash the runs' own directories tell the rest."""
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep has left. ``reused`` runs were there already; ``overhead_s`` is the time beside the backtests."""
+    """What a sweep has left.
+
+    ``reused`` runs were there already, ``stale`` ones were there and made from other bars, weights or code, and were
+    made again. ``overhead_s`` is the time in workers beside the backtests. ``notes`` are for people.
+    """
 
     plan: Plan
     rows: list[dict[str, Any]]
     forecasts: ForecastsMade
     reused: int
+    stale: int
     seconds: float
     overhead_s: float
     judged: Judged
     interrupted: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -58,7 +72,7 @@ def sweep(plan: Plan, place: Path | str, workers: Workers, ledger: Ledger, show:
         All runs.
     place
         Where they leave what they leave, a directory or anything that fsspec reaches; runs of the same key that went
-        well are not run again.
+        well are not run again, if bars, weights and the user's own code are still what they were.
     workers
         Who does it.
     ledger
@@ -68,6 +82,8 @@ def sweep(plan: Plan, place: Path | str, workers: Workers, ledger: Ledger, show:
 
     Raises
     ------
+    OptionError
+        If another sweep is at work there, or has left runs that are not of this plan.
     ModelUnavailable
         If forecasts are missing and there is no model to make them.
     OSError
@@ -77,95 +93,209 @@ def sweep(plan: Plan, place: Path | str, workers: Workers, ledger: Ledger, show:
     place = str(place)
     directory = local_path(place)
     directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory, place):
+        if is_remote(place):
+            mirror_of(place).fetch(exact=True)
+        _require_all_of_before(plan, directory, place)
+        _sweep_out(directory / RUNS)
+        _write_plan(plan, directory)
+        state = _State(plan, place, ledger)
+        state.look()
+        reused, interrupted = len(state.outcomes), False
+        made = ForecastsMade(0, 0)
+        try:
+            made, engines = _forecast(plan, state.todo, workers, show)
+            state.run(workers, engines, show)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            write_table(state.rows.values(), directory)
+            _sweep_out(directory / RUNS)
+        show.stage("judging", 1)
+        judged = _judge(plan, state, ledger)
+        show.advance(1)
+    notes = [f"{ledger.path}: {ledger.damaged_lines:,} lines cannot be read"] if ledger.damaged_lines else []
+    return Swept(
+        plan=plan,
+        rows=sorted(state.rows.values(), key=lambda row: int(row["run"])),
+        forecasts=made,
+        reused=reused,
+        stale=state.stale,
+        seconds=time.perf_counter() - began,
+        overhead_s=state.overhead_s,
+        judged=judged,
+        interrupted=interrupted,
+        notes=notes,
+    )
+
+
+def planned_before(place: str) -> SweepConfig:
+    """What an earlier sweep was to run, to go on with it.
+
+    Raises
+    ------
+    OptionError
+        If there is none.
+    DataError
+        If what it has left cannot be read.
+    """
+    shown = without_secrets(place)
     if is_remote(place):
-        mirror_of(place).fetch()
-    _sweep_out(directory / RUNS, errors=True)
-    _write_plan(plan, directory)
-    kept = {task.key: _kept(directory / RUNS / task.key) for task in plan.tasks}
-    rows = {task.key: row_of(task, "ok", "", figures) for task in plan.tasks if (figures := kept[task.key])}
-    todo = [task for task in plan.tasks if task.key not in rows]
-    made = _forecast(plan, todo, workers, show)
-    interrupted, overhead_s = False, 0.0
-    if todo:
-        show.stage("running", len(todo))
+        mirror_of(place).fetch(exact=True)
+    path = local_path(place) / SWEEP_FILE
     try:
-        overhead_s = _run_all(todo, place, workers, ledger, show, rows)
-    except KeyboardInterrupt:
-        interrupted = True
-    if is_remote(place):
-        mirror_of(place).fetch(RUNS)
-    write_table(rows.values(), directory)
-    if interrupted:
-        _sweep_out(directory / RUNS, errors=False)
-    show.stage("judging", 1)
-    outcomes = {key: outcome for key in rows if (outcome := read_outcome(directory / RUNS / key)) is not None}
-    questions = {question_of(task.config) for task in plan.tasks}
-    judged = judge(plan, outcomes, ledger.count(questions), plan.config.seed)
-    show.advance(1)
-    ordered = sorted(rows.values(), key=lambda row: int(row["run"]))
-    reused = len(plan.tasks) - len(todo)
-    return Swept(plan, ordered, made, reused, time.perf_counter() - began, overhead_s, judged, interrupted)
+        return msgspec.convert(json.loads(path.read_text())["config"], SweepConfig)
+    except FileNotFoundError as error:
+        raise OptionError(f"--resume {shown}: there is no sweep") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{shown}/{SWEEP_FILE}: cannot be read ({error}); give all options of that sweep") from error
 
 
-def _run_all(
-    todo: list[Task], place: str, workers: Workers, ledger: Ledger, show: Progress, rows: dict[str, dict[str, Any]]
-) -> float:
-    """Run each task; gives back the seconds that went by in workers beside the backtests."""
-    overhead_s, failed, written_at = 0.0, 0, time.monotonic()
+class _State:
+    """How far a sweep is: the outcomes of what is done, and the rows of what was run."""
 
-    def begun() -> Iterator[Task]:
-        for task in todo:
-            # When it is handed out and not before: what is never begun is no trial.
-            ledger.begin(task.config, without_secrets(place))
-            yield task
+    def __init__(self, plan: Plan, place: str, ledger: Ledger) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        self.stale = 0
+        self.overhead_s = 0.0
+        self._plan, self._place, self._ledger = plan, place, ledger
+        self._runs = local_path(place) / RUNS
 
-    for task, outcome in workers.each(functools.partial(run_task, place=place), begun()):
-        error = outcome.told if isinstance(outcome, Died) else outcome.error
-        figures = {} if isinstance(outcome, Died) else outcome.figures
-        rows[task.key] = row_of(task, "failed" if error else "ok", error, figures)
-        overhead_s += 0.0 if isinstance(outcome, Died) else outcome.overhead_s
-        failed += bool(error)
-        show.advance(1, f"{failed} failed" if failed else "")
-        if time.monotonic() - written_at > TABLE_EVERY_S:
-            written_at = time.monotonic()
-            write_table(rows.values(), local_path(place))
-    return overhead_s
+    @property
+    def todo(self) -> list[Task]:
+        """Runs that are not done."""
+        return [task for task in self._plan.tasks if task.key not in self.outcomes]
+
+    def look(self) -> None:
+        """Find what is done already."""
+        for task in self._plan.tasks:
+            outcome = read_outcome(self._runs / task.key)
+            if outcome is None:
+                continue
+            if outcome.sources != _sources(task, self._plan, outcome.sources):
+                self.stale += 1
+                _remove(self._place, task.key)
+                continue
+            self._ledger.begin(self._plan.market(task).question, task.config, without_secrets(self._place))
+            self._take(task, outcome)
+
+    def run(self, workers: Workers, engines: dict[str, str], show: Progress) -> None:
+        """Run the others."""
+        todo = self.todo
+        if not todo:
+            return
+
+        def begun() -> Iterator[Task]:
+            for task in todo:
+                # When it is handed out and not before: what is never begun is no trial.
+                self._ledger.begin(self._plan.market(task).question, task.config, without_secrets(self._place))
+                yield task
+
+        show.stage("running", len(todo))
+        failed, written_at = 0, time.monotonic()
+        for task, found in workers.each(functools.partial(run_task, place=self._place, engines=engines), begun()):
+            outcome = Outcome(task.key, found.told) if isinstance(found, Died) else found
+            self._take(task, outcome)
+            self.overhead_s += outcome.overhead_s
+            failed += bool(outcome.error)
+            show.advance(1, f"{failed} failed" if failed else "")
+            if time.monotonic() - written_at > TABLE_EVERY_S:
+                written_at = time.monotonic()
+                write_table(self.rows.values(), local_path(self._place))
+
+    def _take(self, task: Task, outcome: Outcome) -> None:
+        self.rows[task.key] = row_of(task, "failed" if outcome.error else "ok", outcome.error, outcome.figures)
+        if not outcome.error:
+            self.outcomes[task.key] = outcome
 
 
-def _forecast(plan: Plan, todo: list[Task], workers: Workers, show: Progress) -> ForecastsMade:
-    jobs = jobs_of(Plan(plan.config, todo, plan.bars), workers.count)
+def _judge(plan: Plan, state: _State, ledger: Ledger) -> Judged:
+    """What the runs are worth among all trials ever made, theirs among them from now on."""
+    questions = {plan.market(task).question for task in plan.tasks}
+    own: set[tuple[str, str]] = {(plan.market(task).question, idea_of(task.config)) for task in plan.tasks}
+    first = {task.trial: task for task in reversed(plan.tasks)}
+    table = returns_of(plan, state.outcomes)
+    for column, trial in enumerate(table.trials):
+        found = DailyReturns(table.days, table.table[:, column])
+        ledger.finish(plan.market(first[trial]).question, first[trial].config, found)
+    ledger.refresh()
+    return judge(plan, state.outcomes, ledger.count(questions), plan.config.seed, ledger.earlier(questions, own))
+
+
+def _forecast(plan: Plan, todo: list[Task], workers: Workers, show: Progress) -> tuple[ForecastsMade, dict[str, str]]:
+    """Make what is missing; gives back what came of it, and the engines by what is asked of them."""
+    jobs = jobs_of(plan.only(todo), workers.count)
     if not jobs:
-        return ForecastsMade(0, 0)
-    show.stage("forecasting ahead", len(jobs))
-    made = []
-    for _, found in workers.each(make_forecasts, jobs):
+        return ForecastsMade(0, 0), {}
+    show.stage("forecasting ahead", sum(job.bars for job in jobs))
+    made, engines = [], {}
+    for job, found in workers.each(make_forecasts, jobs):
         if isinstance(found, Died):
             raise ModelUnavailable(f"forecasts could not be made: {found.told}")
         made.append(found)
-        show.advance(1, f"{sum(one.made for one in made):,} new")
-    return total_of(made)
+        engines[asked(job.config)] = found.engine
+        show.advance(job.bars, f"{sum(one.made for one in made):,} new")
+    return total_of(made), engines
 
 
-def _kept(directory: Path) -> dict[str, Any] | None:
-    """The figures of a run that is there whole."""
-    try:
-        found: dict[str, Any] = json.loads((directory / "summary.json").read_text())
-    except (OSError, ValueError):
+def _sources(task: Task, plan: Plan, before: Sources | None) -> Sources | None:
+    """What a run would be made from today; where that cannot be told, what it was made from."""
+    if before is None:
         return None
-    return found
+    checkpoint = before.checkpoint
+    if checkpoint:
+        with contextlib.suppress(ModelUnavailable):
+            checkpoint = _checkpoint_sha256(task.config.model.name)
+    own = {}
+    for option, digest in before.own.items():
+        # "--strategy", or "--alpha" with the class behind it.
+        spec = option.partition(" ")[2] or task.config.own.strategy
+        own[option] = locate_plugin(option, spec).sha256 if spec else digest
+    return Sources(plan.sha256[task.key], checkpoint, own)
 
 
-def _sweep_out(runs: Path, *, errors: bool) -> None:
-    """Remove what runs that were killed have left half written, and errors where they are to be tried again."""
-    if not runs.is_dir():
-        return
-    for path in runs.iterdir():
-        if path.name.endswith(".partial") or (errors and (path / ERROR_FILE).exists()):
+@functools.lru_cache(maxsize=16)
+def _checkpoint_sha256(name: str) -> str:
+    return find_checkpoint(name).sha256
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, place: str) -> Iterator[None]:
+    """Keep others out; the lock goes with the process, however it ends."""
+    with (directory / LOCK).open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OptionError(f"{without_secrets(place)}: another sweep is at work there; wait for its end") from error
+        yield
+
+
+def _require_all_of_before(plan: Plan, directory: Path, place: str) -> None:
+    """Refuse a plan without runs that are in the table: they would be gone from it."""
+    others = earlier_keys(directory) - {task.key for task in plan.tasks}
+    if others:
+        shown = without_secrets(place)
+        raise OptionError(
+            f"--resume {shown}: {len(others):,} runs there are not of this sweep, and would be left out of its table; "
+            "leave all options out to go on with it as it was, add to its values, or choose another --out"
+        )
+
+
+def _remove(place: str, key: str) -> None:
+    shutil.rmtree(local_path(place) / RUNS / key, ignore_errors=True)
+    if is_remote(place):
+        mirror_of(place).remove(f"{RUNS}/{key}")
+
+
+def _sweep_out(runs: Path) -> None:
+    """Remove what runs that were killed have left half written."""
+    for path in runs.iterdir() if runs.is_dir() else ():
+        if path.name.endswith(".partial"):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _write_plan(plan: Plan, directory: Path) -> None:
     document = {**software(), "config": as_dict(plan.config), "runs": len(plan.tasks), "trials": plan.trials}
-    partial = directory / f".{SWEEP_FILE}.partial"
-    partial.write_text(without_secrets(json.dumps(document, indent=2, default=str)) + "\n")
-    os.replace(partial, directory / SWEEP_FILE)
+    text = without_secrets(json.dumps(document, indent=2, default=str))
+    write_durably(directory / SWEEP_FILE, text + "\n")

@@ -35,7 +35,7 @@ class Window:
 
 
 def windows_of(bars: int, config: WindowConfig, horizon_bars: int, where: str) -> list[Window]:
-    """The windows of so many bars; a rest shorter than half a window goes to the last one.
+    """The windows of so many bars; a rest shorter than half a window goes to the last one, a longer one is its own.
 
     Raises
     ------
@@ -67,6 +67,9 @@ def windows_of(bars: int, config: WindowConfig, horizon_bars: int, where: str) -
             "--train-bars or --test-bars, or more bars"
         )
     last = found[-1]
-    if bars - last.stop < config.test_bars / 2:
+    if bars - start >= max(TEST_BARS_MIN, config.test_bars / 2):
+        first = max(0, start - embargo - config.train_bars) if config.rolling else 0
+        found.append(Window(last.number + 1, first, start, bars))
+    else:
         found[-1] = Window(last.number, last.first, last.start, bars)
     return found

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -56,24 +57,32 @@ class LocalWorkers:
         self.count = count
         self._runs_a_worker = runs_a_worker
 
-    def each(self, work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[tuple[Item, Found | Died]]:
-        """Do the work on each item, and give the results as they come.
-
-        No more is handed out than keeps all busy. Leaving early, by an exception or by closing the generator, kills
-        what is under way.
-        """
-        pool = ProcessPool(
+    def _pool(self) -> ProcessPool:
+        return ProcessPool(
             max_workers=self.count,
             max_tasks=self._runs_a_worker,
             initializer=_begin_worker,
             initargs=[os.getpid()],
             context=multiprocessing.get_context("spawn"),
         )
+
+    def each(self, work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[tuple[Item, Found | Died]]:
+        """Do the work on each item, and give the results as they come.
+
+        No more is handed out than keeps all busy. Leaving early, by an exception or by closing the generator, kills
+        what is under way.
+        """
+        pool = self._pool()
         waiting = iter(items)
         under_way: dict[Any, Item] = {}
         try:
             while True:
                 while len(under_way) < 2 * self.count and (item := next(waiting, None)) is not None:
+                    if not pool.active:
+                        # Killed while it had nothing to do, a worker takes the pool with it.
+                        pool.stop()
+                        pool.join()
+                        pool = self._pool()
                     under_way[pool.schedule(work, args=[item])] = item
                 if not under_way:
                     break
@@ -81,9 +90,10 @@ class LocalWorkers:
                 done, _ = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield under_way.pop(future), _result(future)
-            # Not stopped: a worker that has just begun would complain of what is gone.
-            pool.close()
-            pool.join()
+            if pool.active:
+                # Not stopped: a worker that has just begun would complain of what is gone.
+                pool.close()
+                pool.join()
         finally:
             pool.stop()
             pool.join()
@@ -92,6 +102,8 @@ class LocalWorkers:
 def _result(future: Any) -> Any:
     try:
         return future.result()
+    except BrokenProcessPool as broken:
+        return Died(f"the worker processes ended: {broken}")
     except ProcessExpired as expired:
         code = expired.exitcode
         how = f"signal {-code} ({_signal_name(-code)})" if code < 0 else f"exit code {code}"
@@ -108,6 +120,8 @@ def _signal_name(number: int) -> str:
 def _begin_worker(parent: int) -> None:
     """Ctrl-C is for the process that hands out the work; and without that one there is nobody left to work for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Results are the parent's to print: what a user's code says is a message.
+    os.dup2(2, 1)
     # Runs in parallel: threads of a library's own would only be in each other's way.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ.setdefault(name, "1")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +15,10 @@ from typer.testing import CliRunner, Result
 
 from cli.app import app
 from cli.exits import ExitCode
+from tests.conftest import clean_environment
+from tests.hub import WAIT_S
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -41,6 +49,13 @@ def test_a_sweep_leaves_a_table_a_report_and_says_what_the_best_is_worth(config:
     document = json.loads(again.stdout)
     # The fee is what it was, and so are the runs.
     assert document["reused"] == 4 and document["trials_ever"] == 4
+    assert {one["trial"] for one in document["by_trial"]} == {0, 1, 2, 3}
+    # Without options it is the sweep that it was.
+    once_more = sage("--resume", out, "--ledger", tmp_path / "trials.jsonl", "--json")
+    assert once_more.exit_code == 0, once_more.output
+    assert [run["key"] for run in json.loads(once_more.stdout)["runs"]] == [run["key"] for run in document["runs"]]
+    fewer = sage("--config", config, *GRID[:2], "--resume", out, "--ledger", tmp_path / "trials.jsonl")
+    assert fewer.exit_code == ExitCode.USAGE and "4 runs there are not of this sweep" in fewer.stderr
 
 
 def test_a_dry_run_prints_the_plan_and_runs_nothing(
@@ -83,6 +98,56 @@ def test_what_cannot_be_run_is_said_before_anything_is(
     assert done.exit_code == code, done.output
     assert message in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"run.toml"}
+
+
+def test_windows_of_a_file_may_be_changed_by_options(config: Path, tmp_path: Path) -> None:
+    grid = tmp_path / "sweep.toml"
+    grid.write_text("draws = 4\ndraw_seed = 3\n[set]\ncosts.fee_bps = { from = 1, to = 2, random = true }\n"
+                    "[windows]\ntrain_bars = 100\ntest_bars = 40\n")  # fmt: skip
+    planned = [
+        json.loads(sage("--config", config, "--grid", grid, *options, "--dry-run", "--json").stdout)
+        for options in ((), ("--test-bars", 80), ("--draw-seed", 0))
+    ]
+    assert [plan["windows"] for plan in planned] == [3, 2, 3]
+    values = [[task["values"] for task in plan["tasks"]] for plan in planned]
+    assert values[0][0] != values[2][0]
+
+
+def test_what_a_strategy_prints_is_no_result(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from tests.sage.own import Flips as Base\nfrom tests.sage.own import FlipsConfig\n\n\n"
+        "class Flips(Base):\n    def on_start(self):\n        print('hello from mine')\n        super().on_start()\n"
+    )
+    config.write_text(config.read_text() + '[own]\nstrategy = "mine:Flips"\n')
+    script = Path(sys.executable).with_name("sage")
+    done = subprocess.run(
+        [script, "sweep", "--config", config, "--set", "own.params.quantity=5,10", "--out", "out", "--json", "--ledger",
+         "trials.jsonl"], cwd=tmp_path, env=clean_environment() | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["runs"]) == 2 and "hello from mine" in done.stderr
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("sage")
+    running = subprocess.Popen(
+        [script, "sweep", "--config", config, "--set", "seed=1:40:40", "--workers", "1", "--out", "out", "--ledger",
+         "trials.jsonl"], cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + WAIT_S
+        while time.monotonic() < until and not list((tmp_path / "out" / "runs").glob("*/manifest.json")):
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=WAIT_S)
+    finally:
+        running.kill()
+    assert running.returncode == ExitCode.INTERRUPTED, told
+    assert "to go on: --resume" in told and "Traceback" not in told
+    done = len(pd.read_parquet(tmp_path / "out" / "runs.parquet"))
+    assert 1 <= done < 40 and (tmp_path / "out" / "report.html").exists()
 
 
 def test_a_run_that_failed_makes_the_exit_code_one(config: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from data.synthetic import SyntheticConfig
 from sage.config import BacktestConfig, DataConfig
 from sage.sweep.axes import Axis
 from sage.sweep.judged import judge, returns_of
+from sage.sweep.ledger import DailyReturns
 from sage.sweep.plan import Plan, SweepConfig, plan_of
 from sage.sweep.runs import Outcome
 from sage.sweep.shuffled import SHIFTS, Moments
@@ -36,9 +38,7 @@ def outcomes(plan: Plan, edges: Sequence[float], failed: int = -1, seed: int = 3
         returns = 0.01 * (edges[task.trial] + rng.standard_normal(DAYS))
         sums = np.stack([np.array([DAYS, 0.001 * (row == 0), 0.01]) for row in range(1 + SHIFTS)])
         error = "it went wrong" if task.number == failed else ""
-        found[task.key] = Outcome(
-            task.key, error, {"trading_days_per_year": 365}, "", days, returns, Moments(sums), 0.0
-        )
+        found[task.key] = Outcome(task.key, error, {}, None, days, returns, Moments(sums), 0.0)
     return found
 
 
@@ -65,6 +65,40 @@ def test_trials_made_elsewhere_make_the_same_winner_worth_less() -> None:
     assert many.trials == 5_000 and many.probability < few.probability
 
 
+def test_trials_made_elsewhere_that_were_much_the_same_cost_less_than_others() -> None:
+    plan = planned(2, windows=None)
+    found = outcomes(plan, [0.0, 0.12])
+    days, winner = found[plan.tasks[1].key].days, found[plan.tasks[1].key].returns
+    rng = np.random.default_rng(9)
+    alike = [DailyReturns(days, winner + 0.0005 * rng.standard_normal(DAYS)) for _ in range(50)]
+    unlike = [DailyReturns(days, 0.01 * rng.standard_normal(DAYS)) for _ in range(50)]
+    elsewhere = [DailyReturns(days + 10 * DAYS, one.returns) for one in alike]
+    same, other, unknown = (judge(plan, found, 52, 1, earlier).deflated for earlier in (alike, unlike, elsewhere))
+    assert same is not None and other is not None and unknown is not None
+    assert same.trials == other.trials == unknown.trials == 52
+    assert same.probability > other.probability and same.probability > unknown.probability
+
+
+def test_figures_are_annualised_by_the_days_on_which_the_instrument_trades() -> None:
+    plan = plan_of(SweepConfig(BacktestConfig(data=DataConfig(source="sp500"))))
+    judged = judge(plan, outcomes(plan, [0.1]), 1, 1)
+    (task,) = plan.tasks
+    days = outcomes(plan, [0.1])[task.key].returns
+    assert judged.days_per_year == 252
+    assert judged.winner_sharpe == pytest.approx(days.mean() / days.std(ddof=1) * np.sqrt(252))
+    assert judged.pooled[0] == judged.winner_sharpe
+
+
+def test_every_trial_is_judged_alone_and_among_all() -> None:
+    plan = planned(3, windows=None)
+    judged = judge(plan, outcomes(plan, [0.0, 0.3, 0.0]), 3, 1)
+    assert judged.deflated is not None and judged.winner is not None
+    best = judged.by_trial[judged.winner.trial]
+    assert best.deflated_sharpe == judged.deflated.probability
+    assert best.probabilistic_sharpe == judged.deflated.naive_probability
+    assert all(one.deflated_sharpe <= best.deflated_sharpe for one in judged.by_trial.values())  # type: ignore[operator]
+
+
 def test_a_window_knows_nothing_of_itself_when_its_trial_is_chosen() -> None:
     plan = planned(6)
     found = outcomes(plan, [0.0] * 6)
@@ -73,7 +107,7 @@ def test_a_window_knows_nothing_of_itself_when_its_trial_is_chosen() -> None:
     for task in plan.tasks:
         if task.window is not None and task.window.number == last:
             one = found[task.key]
-            found[task.key] = Outcome(one.key, "", one.figures, "", one.days, -7.0 * one.returns, one.shuffled)
+            found[task.key] = dataclasses.replace(one, returns=-7.0 * one.returns)
     after = judge(plan, found, 6, 1).walked
     assert before is not None and after is not None
     assert [one.trial for one in before.windows] == [one.trial for one in after.windows]
@@ -92,7 +126,7 @@ def test_days_of_two_windows_stand_behind_each_other_and_a_shared_day_holds_both
     found = outcomes(plan, [0.0, 0.0])
     first, second = [task.key for task in plan.tasks if task.trial == 0][:2]
     one, other = found[first], found[second]
-    found[second] = Outcome(second, "", other.figures, "", other.days - 1, other.returns, other.shuffled)
+    found[second] = dataclasses.replace(other, days=other.days - 1)
     table = returns_of(plan, found)
     shared = int(one.days[-1])
     row = int(np.searchsorted(table.days, shared))

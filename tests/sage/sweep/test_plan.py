@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from data.errors import DataError, OptionError
+from data.ingest import IngestRequest, ingest
 from data.synthetic import SyntheticConfig
 from sage.config import BacktestConfig, DataConfig, ModelConfig, OwnConfig, with_keys
 from sage.sweep.axes import Axis
 from sage.sweep.file import load_sweep, parse_period
 from sage.sweep.plan import Period, SweepConfig, plan_of
 from sage.sweep.windows import WindowConfig
+from tests.data.files import candles, write_csv
 
 BASE = BacktestConfig(data=DataConfig(synthetic=SyntheticConfig(bars=400)))
 VOLATILITY = Axis("sizing.target_volatility", (0.05, 0.1, 0.2))
@@ -23,9 +25,9 @@ GAIN = Axis("sizing.conviction_gain", (1.0, 2.0))
 
 def test_every_combination_is_a_run_with_a_key_of_its_own() -> None:
     plan = plan_of(SweepConfig(BASE, (VOLATILITY, GAIN), windows=WindowConfig(100, 100)))
-    # Two windows of 100 bars after 100 to learn from and an embargo of the horizon, 16 bars.
-    assert len(plan.tasks) == 3 * 2 * 2 and plan.trials == 6
-    assert len({task.key for task in plan.tasks}) == 12
+    # Two windows of 100 bars and one of 52, after 100 to learn from and an embargo of the horizon each, 16 bars.
+    assert len(plan.tasks) == 3 * 2 * 3 and plan.trials == 6
+    assert len({task.key for task in plan.tasks}) == 18
     assert {(task.config.sizing.target_volatility, task.config.sizing.conviction_gain) for task in plan.tasks} == {
         (volatility, gain) for volatility in VOLATILITY.values for gain in GAIN.values
     }
@@ -40,7 +42,7 @@ def test_a_run_keeps_its_key_in_a_larger_sweep() -> None:
 
 def test_a_seed_may_be_an_axis_and_makes_a_market_of_its_own() -> None:
     plan = plan_of(SweepConfig(BASE, (Axis("seed", (1, 2)),)))
-    assert len(plan.bars) == 2
+    assert len(plan.markets) == 2
 
 
 def test_without_anything_to_vary_there_is_one_run() -> None:
@@ -62,6 +64,11 @@ def test_without_anything_to_vary_there_is_one_run() -> None:
         ({"backtest": with_keys(BASE, {"regime.deadline_ms": 50.0})}, "reads forecasts from the store"),
         ({"backtest": dataclasses.replace(BASE, own=OwnConfig(forecaster="a:B"))}, "reads forecasts from the store"),
         ({"draws": 5, "axes": (VOLATILITY,)}, "no axis is drawn"),
+        ({"axes": (Axis("own.forecaster", ("a:B",)),)}, "reads forecasts from the store"),
+        ({"axes": (Axis("model", ({"online": True},)),)}, "is a table, and model.store in it not for a sweep"),
+        ({"backtest": with_keys(BASE, {"model.allow_degraded": True})}, "allow_degraded goes with sage backtest"),
+        ({"backtest": dataclasses.replace(BASE, own=OwnConfig(strategy="a:B")), "windows": WindowConfig(100, 100)},
+         "kept from trading early"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused_before_anything_runs(changes: dict[str, Any], message: str) -> None:
@@ -72,6 +79,37 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(changes: dict[str, A
 def test_windows_longer_than_the_data_are_refused() -> None:
     with pytest.raises(DataError, match="synthetic: 400 bars are too few"):
         plan_of(SweepConfig(BASE, windows=WindowConfig(300, 100)))
+
+
+def test_periods_may_touch_where_one_ends_and_the_next_begins(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv", candles(60))
+    ingest(IngestRequest([path], tmp_path / "catalog", "BTCUSDT.TEST"))
+    data = DataConfig(source="catalog", catalog=str(tmp_path / "catalog"), instrument="BTCUSDT.TEST")
+    periods = (parse_period("2024-01-01..2024-01-01"), parse_period("2024-01-02.."))
+    plan = plan_of(SweepConfig(BacktestConfig(data=data), periods=periods))
+    assert len(plan.tasks) == 2 and plan.trials == 1
+    # The bar that closes at midnight ends the first and begins the second, in which it has no return.
+    assert plan.bars_to_run == 60 + 1
+
+
+def test_windows_of_one_number_are_the_same_days_whatever_the_horizon() -> None:
+    horizons = Axis("regime.horizon_bars", (4, 16))
+    plan = plan_of(SweepConfig(BASE, (horizons,), windows=WindowConfig(100, 100)))
+    windows = {trial: [task.window for task in plan.tasks if task.trial == trial] for trial in (0, 1)}
+    assert windows[0] == windows[1]
+    assert windows[0][1] is not None and windows[0][0] is not None
+    assert windows[0][1].start - windows[0][0].stop == 16
+
+
+def test_the_place_of_a_catalog_is_no_part_of_a_run(tmp_path: Path) -> None:
+    frame = candles(60)
+    keys = set()
+    for name in ("a", "b"):
+        ingest(IngestRequest([write_csv(tmp_path / "bars.csv", frame)], tmp_path / name, "BTCUSDT.TEST"))
+        data = DataConfig(source="catalog", catalog=str(tmp_path / name), instrument="BTCUSDT.TEST")
+        plan = plan_of(SweepConfig(BacktestConfig(data=data)))
+        keys |= {(task.key, plan.sha256[task.key]) for task in plan.tasks}
+    assert len(keys) == 1
 
 
 def test_a_file_says_what_options_say(tmp_path: Path) -> None:

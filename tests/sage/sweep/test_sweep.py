@@ -14,6 +14,8 @@ import pandas as pd
 import psutil
 import pytest
 
+from data.errors import OptionError
+from data.ingest import IngestRequest, ingest
 from data.synthetic import SyntheticConfig
 from regime.errors import ModelUnavailable
 from regime.signal import Level
@@ -24,12 +26,14 @@ from sage.results import determinism_hash_of
 from sage.sweep import report
 from sage.sweep.axes import Axis
 from sage.sweep.ledger import Ledger
-from sage.sweep.plan import Plan, SweepConfig, plan_of
+from sage.sweep.plan import Plan, SweepConfig, market_of, plan_of
+from sage.sweep.results import write_results
 from sage.sweep.runs import ERROR_FILE, RUNS, run_task
-from sage.sweep.sweep import SWEEP_FILE, Swept, sweep
-from sage.sweep.table import TABLE
+from sage.sweep.sweep import SWEEP_FILE, Swept, planned_before, sweep
+from sage.sweep.table import TABLE, TRIALS
 from sage.sweep.windows import WindowConfig
 from sage.sweep.workers import Died, LocalWorkers
+from tests.data.files import candles, write_csv
 
 BARS = 420
 BASE = BacktestConfig(data=DataConfig(synthetic=SyntheticConfig(bars=BARS, bar_seconds=14_400)))
@@ -76,6 +80,7 @@ def test_every_run_is_that_of_a_backtest_and_forecasts_are_made_once(
     task = result.plan.tasks[-1]
     window = task.window
     assert window is not None
+    assert table["bars"].tolist()[-1] == window.stop - window.start
     from sage.backtest import load_market
 
     market = load_market(with_model).part(window.first, window.stop)
@@ -117,7 +122,7 @@ def test_the_report_says_what_the_winner_is_worth(found: tuple[Swept, Path]) -> 
 def test_a_run_that_misses_forecasts_fails_and_starts_no_model(with_model: BacktestConfig, tmp_path: Path) -> None:
     empty = dataclasses.replace(with_model, model=ModelConfig(store_dir=str(tmp_path / "empty")))
     (task,) = plan_of(SweepConfig(empty)).tasks
-    outcome = run_task(task, str(tmp_path))
+    outcome = run_task(task, str(tmp_path), {})
     assert "not in the store" in outcome.error and "ModelUnavailable" in outcome.error
     error = json.loads((tmp_path / RUNS / task.key / ERROR_FILE).read_text())
     assert error["error"] == outcome.error and "Traceback" in error["trace"]
@@ -144,6 +149,85 @@ def test_without_a_model_missing_forecasts_end_it_before_the_first_run(tmp_path:
     assert not (tmp_path / "out" / RUNS).exists() or not any((tmp_path / "out" / RUNS).iterdir())
 
 
+def ingested(catalog: Path, base: float) -> BacktestConfig:
+    """A backtest without a model on bars of a catalog."""
+    path = write_csv(catalog.parent / "bars.csv", candles(200, base=base))
+    ingest(IngestRequest([path], catalog, "BTCUSDT.TEST"))
+    data = DataConfig(source="catalog", catalog=str(catalog), instrument="BTCUSDT.TEST")
+    return dataclasses.replace(PINNED, data=data)
+
+
+def test_runs_on_bars_that_have_changed_since_are_made_again(tmp_path: Path) -> None:
+    place, axis = tmp_path / "out", AXES[0]
+    plan = plan_of(SweepConfig(ingested(tmp_path / "catalog", 100.0), (axis,)))
+    first = swept(plan, place, 1)
+    market_of.cache_clear()
+    other = plan_of(SweepConfig(ingested(tmp_path / "catalog", 300.0), (axis,)))
+    assert [task.key for task in other.tasks] == [task.key for task in plan.tasks]
+    again = swept(other, place, 1)
+    assert again.stale == 2 and again.reused == 0 and not again.failed
+    assert [row["determinism_hash"] for row in again.rows] != [row["determinism_hash"] for row in first.rows]
+    assert any("made from other bars" in finding.told for finding in report.findings(again))
+    assert swept(other, place, 1).reused == 2
+
+
+def test_a_result_that_was_damaged_is_made_again(tmp_path: Path) -> None:
+    plan = plan_of(SweepConfig(PINNED, (AXES[0],)))
+    swept(plan, tmp_path / "out", 1)
+    damaged = tmp_path / "out" / RUNS / plan.tasks[0].key / "shuffled.npy"
+    damaged.write_bytes(b"")
+    again = swept(plan, tmp_path / "out", 1)
+    assert again.reused == 1 and not again.failed and damaged.stat().st_size > 0
+
+
+def test_a_run_that_is_there_is_left_alone_by_whoever_comes_later(tmp_path: Path) -> None:
+    (task,) = plan_of(SweepConfig(PINNED)).tasks
+    first = run_task(task, str(tmp_path), {})
+    manifest = tmp_path / RUNS / task.key / "manifest.json"
+    stamp = manifest.stat().st_mtime_ns
+    again = run_task(task, str(tmp_path), {})
+    assert manifest.stat().st_mtime_ns == stamp
+    assert again.figures["determinism_hash"] == first.figures["determinism_hash"]
+
+
+def test_one_sweep_at_a_time_is_at_work_in_a_place(tmp_path: Path) -> None:
+    plan = plan_of(SweepConfig(PINNED))
+
+    class Meddles(Silent):
+        def stage(self, name: str, total: int) -> None:
+            if name == "running":
+                with pytest.raises(OptionError, match="another sweep is at work there"):
+                    swept(plan, tmp_path / "out", 1)
+
+    found = sweep(plan, tmp_path / "out", LocalWorkers(1), Ledger(tmp_path / "trials.jsonl"), Meddles())
+    assert not found.failed
+
+
+def test_runs_of_before_are_never_left_out_in_silence(tmp_path: Path) -> None:
+    config = SweepConfig(PINNED, (AXES[0],))
+    swept(plan_of(config), tmp_path / "out", 1)
+    with pytest.raises(OptionError, match="2 runs there are not of this sweep"):
+        swept(plan_of(SweepConfig(PINNED)), tmp_path / "out", 1)
+    assert len(pd.read_parquet(tmp_path / "out" / TABLE)) == 2
+    assert planned_before(str(tmp_path / "out")) == config
+
+
+def test_values_of_all_kinds_go_through_table_and_report(tmp_path: Path) -> None:
+    axes = (
+        Axis("ensemble.alphas", (["trend"], ["trend", "reversal"])),
+        Axis("costs.spread_bps", (None, 3)),
+        Axis("ensemble.weights.floor", (0.1, 0)),
+    )
+    result = swept(plan_of(SweepConfig(PINNED, axes)), tmp_path / "out")
+    assert not result.failed, result.failed
+    table = pd.read_parquet(tmp_path / "out" / TABLE)
+    assert set(table[f"set.{axes[0].key}"]) == {'["trend"]', '["trend", "reversal"]'}
+    write_results(result, str(tmp_path / "out"), (axes[0].key, axes[1].key))
+    trials = pd.read_parquet(tmp_path / "out" / TRIALS)
+    assert len(trials) == 8 and set(trials["runs"]) == {1} and trials["deflated_sharpe"].notna().any()
+    assert "Luck" in (tmp_path / "out" / report.HTML_FILE).read_text()
+
+
 def test_an_interruption_keeps_what_is_finished_and_the_rest_can_follow(tmp_path: Path) -> None:
     plan = plan_of(SweepConfig(PINNED, (Axis("seed", tuple(range(6))),)))
 
@@ -157,11 +241,14 @@ def test_an_interruption_keeps_what_is_finished_and_the_rest_can_follow(tmp_path
                 raise KeyboardInterrupt
 
     place = tmp_path / "out"
-    first = sweep(plan, place, LocalWorkers(2), Ledger(tmp_path / "trials.jsonl"), Stops())
+    first = sweep(plan, place, LocalWorkers(1), Ledger(tmp_path / "trials.jsonl"), Stops())
     assert first.interrupted and 2 <= len(first.rows) < 6
     assert len(pd.read_parquet(place / TABLE)) == len(first.rows)
     assert not [path for path in (place / RUNS).iterdir() if path.name.startswith(".")]
     assert not children()
+    # Those that were never handed out are no trials.
+    begun = [line for line in (tmp_path / "trials.jsonl").read_text().splitlines() if "sweep" in json.loads(line)]
+    assert 2 <= len(begun) < 6
     second = swept(plan, place)
     assert second.reused >= 2 and len(second.rows) == 6 and not second.failed
     assert (place / SWEEP_FILE).exists()

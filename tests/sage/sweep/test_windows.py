@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.errors import DataError, OptionError
-from sage.sweep.windows import WindowConfig, windows_of
+from sage.sweep.windows import TEST_BARS_MIN, WindowConfig, windows_of
 
 
 @given(
@@ -28,11 +28,12 @@ def test_windows_are_apart_and_whole(bars: int, train: int, test: int, horizon: 
     assert [one.number for one in found] == list(range(1, len(found) + 1))
     for one in found:
         assert one.first == (one.start - embargo - train if rolling else 0)
-        assert one.stop - one.start >= test
+    assert all(one.stop - one.start == test for one in found[:-1])
     for one, other in pairwise(found):
         assert other.start - one.stop == embargo
-    # What is left over is no window, and too little to be half of one.
-    assert bars - found[-1].stop < embargo + test
+    # Nothing is left over: a rest is a window of its own if it is half of one, else the end of the last.
+    assert found[-1].stop == bars
+    assert found[-1].stop - found[-1].start >= max(TEST_BARS_MIN, test / 2)
 
 
 @pytest.mark.parametrize(
