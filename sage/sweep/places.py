@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -82,36 +82,42 @@ class Mirror:
         OSError
             If that fails.
         """
-        with self._locked(), self._errors():
-            found = set()
-            for name, about in self._find(self._root):
-                own = self.path / PurePosixPath(name).relative_to(self._root.strip("/"))
-                if own.suffix == _PARTIAL:
-                    continue
-                found.add(own)
-                if _is_kept(own, self.path) and _is_same(own, about):
-                    continue
-                own.parent.mkdir(parents=True, exist_ok=True)
-                partial = own.with_name(f".{own.name}.{uuid.uuid4().hex[:8]}{_PARTIAL}")
-                self._remote.get_file(about["name"], str(partial))
-                changed_s = _changed_s(about)
-                if changed_s is not None:
-                    os.utime(partial, (changed_s, changed_s))
-                os.replace(partial, own)
-            if exact:
-                for own in self._files(""):
-                    if own not in found:
-                        own.unlink()
+        with self._locked():
+            self._reliably(lambda: self._get(exact=exact))
+
+    def _get(self, *, exact: bool) -> None:
+        found = set()
+        for name, about in self._find(self._root):
+            own = self.path / PurePosixPath(name).relative_to(self._root.strip("/"))
+            if own.suffix == _PARTIAL:
+                continue
+            found.add(own)
+            if _is_kept(own, self.path) and _is_same(own, about):
+                continue
+            own.parent.mkdir(parents=True, exist_ok=True)
+            partial = own.with_name(f".{own.name}.{uuid.uuid4().hex[:8]}{_PARTIAL}")
+            self._remote.get_file(about["name"], str(partial))
+            changed_s = _changed_s(about)
+            if changed_s is not None:
+                os.utime(partial, (changed_s, changed_s))
+            os.replace(partial, own)
+        if exact:
+            for own in self._files(""):
+                if own not in found:
+                    own.unlink()
 
     def publish(self, under: str = "", *, last: str = "") -> None:
         """Copy there what is here under a directory, a file of the name ``last`` after all others. Raises OSError."""
-        with self._errors():
-            self._put(self._files(under), under, last)
+        self._reliably(lambda: self._put(self._files(under), under, last))
 
     def remove(self, under: str) -> None:
         """Remove a directory there, if there is one. Raises OSError."""
-        with self._errors(), contextlib.suppress(FileNotFoundError):
-            self._remote.rm(f"{self._root.rstrip('/')}/{under}", recursive=True)
+
+        def act() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._remote.rm(f"{self._root.rstrip('/')}/{under}", recursive=True)
+
+        self._reliably(act)
 
     def _files(self, under: str) -> list[Path]:
         """Files here that are whole and no machine's own."""
@@ -156,14 +162,19 @@ class Mirror:
         for name, about in found.items():
             yield name.strip("/"), about
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Each kind of place has errors of its own; here they are all of one, and show no password."""
+    def _reliably(self, act: Callable[[], None]) -> None:
+        """Do it, a second time with a connection of its own: one that was idle for hours may be gone.
+
+        Each kind of place has errors of its own; here they are all of one, and show no password.
+        """
         try:
-            yield
-        except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise OSError(without_secrets(f"{self.place}: {told}")) from error
+            act()
+        except Exception:
+            try:
+                self._remote, self._root = fsspec.core.url_to_fs(self.place, skip_instance_cache=True)
+                act()
+            except Exception as error:
+                raise OSError(without_secrets(f"{self.place}: {type(error).__name__}: {error}")) from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
