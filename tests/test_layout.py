@@ -84,10 +84,14 @@ def test_the_command_line_declares_itself_without_heavy_imports() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+COMMANDS = {"training.py", "bench.py", "lateness.py", "growth_study.py", "luck_study.py", "sweep_bench.py"}
+"""Command lines of their own."""
+
+
 def test_no_library_code_prints() -> None:
     for room in ("data", "regime", "sage", "stress"):
         for path in files_of(room):
-            if path.name in {"training.py", "bench.py", "lateness.py", "growth_study.py"}:  # command lines of their own
+            if path.name in COMMANDS:
                 continue
             calls = [
                 node
