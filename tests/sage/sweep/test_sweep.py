@@ -53,9 +53,20 @@ def with_model(store: Path) -> BacktestConfig:
     return dataclasses.replace(BASE, model=ModelConfig(store_dir=str(store)))
 
 
+OTHERS: set[int] = set()
+"""Processes that other tests need: a model that all of them share."""
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    OTHERS.clear()
+    OTHERS.update(one.pid for one in psutil.Process().children())
+
+
 def children() -> list[psutil.Process]:
-    """Workers, and model processes of this one's; Python's own helper is none."""
-    return [one for one in psutil.Process().children() if "resource_tracker" not in str(one.cmdline())]
+    """Workers, and model processes of a test's own; Python's helper is none."""
+    found = [one for one in psutil.Process().children() if one.pid not in OTHERS]
+    return [one for one in found if "resource_tracker" not in str(one.cmdline())]
 
 
 def swept(plan: Plan, place: Path, workers: int = 2) -> Swept:
