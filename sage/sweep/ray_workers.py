@@ -7,7 +7,8 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import fsspec
 
@@ -57,6 +58,14 @@ class RayWorkers:
             told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise OptionError(f"--ray {address}: no cluster answers there ({told})") from error
         self.count = max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing: its processes are the cluster's."""
 
     def each(self, work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[tuple[Item, Found | Died]]:
         """Do the work on each item, and give the results as they come; see :class:`sage.sweep.workers.LocalWorkers`."""

@@ -104,8 +104,9 @@ def sweep(plan: Plan, place: Path | str, workers: Workers, ledger: Ledger, show:
         reused, interrupted = len(state.outcomes), False
         made = ForecastsMade(0, 0)
         try:
-            made, engines = _forecast(plan, state.todo, workers, show)
-            state.run(workers, engines, show)
+            with workers:
+                made, engines = _forecast(plan, state.todo, workers, show)
+                state.run(workers, engines, show)
         except KeyboardInterrupt:
             interrupted = True
         finally:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -32,7 +33,13 @@ class Died:
 
 
 class Workers(Protocol):
-    """Who does the work of a sweep, wherever."""
+    """Who does the work of a sweep, wherever. At the end of a ``with`` block they are let go."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     @property
     def count(self) -> int:
@@ -56,45 +63,61 @@ class LocalWorkers:
     def __init__(self, count: int, runs_a_worker: int = RUNS_A_WORKER) -> None:
         self.count = count
         self._runs_a_worker = runs_a_worker
+        self._pool: ProcessPool | None = None
 
-    def _pool(self) -> ProcessPool:
-        return ProcessPool(
-            max_workers=self.count,
-            max_tasks=self._runs_a_worker,
-            initializer=_begin_worker,
-            initargs=[os.getpid()],
-            context=multiprocessing.get_context("spawn"),
-        )
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self._pool is not None and self._pool.active:
+            # Not stopped: a worker that has just begun would complain of what is gone.
+            self._pool.close()
+            self._pool.join()
+        self._end()
 
     def each(self, work: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[tuple[Item, Found | Died]]:
         """Do the work on each item, and give the results as they come.
 
         No more is handed out than keeps all busy. Leaving early, by an exception or by closing the generator, kills
-        what is under way.
+        what is under way. The processes stay for what comes next: it takes seconds to start one.
         """
-        pool = self._pool()
         waiting = iter(items)
         under_way: dict[Any, Item] = {}
         try:
             while True:
                 while len(under_way) < 2 * self.count and (item := next(waiting, None)) is not None:
-                    if not pool.active:
-                        # Killed while it had nothing to do, a worker takes the pool with it.
-                        pool.stop()
-                        pool.join()
-                        pool = self._pool()
-                    under_way[pool.schedule(work, args=[item])] = item
+                    under_way[self._running().schedule(work, args=[item])] = item
                 if not under_way:
-                    break
+                    return
                 # With a time limit: a wait without one cannot be interrupted everywhere.
                 done, _ = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield under_way.pop(future), _result(future)
-            if pool.active:
-                # Not stopped: a worker that has just begun would complain of what is gone.
-                pool.close()
-                pool.join()
         finally:
+            if under_way:
+                self._end()
+
+    def _running(self) -> ProcessPool:
+        """The processes; new ones where there are none, or no more."""
+        if self._pool is not None and not self._pool.active:
+            # Killed while it had nothing to do, a worker takes the pool with it.
+            self._end()
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=self.count,
+                max_tasks=self._runs_a_worker,
+                initializer=_begin_worker,
+                initargs=[os.getpid()],
+                context=multiprocessing.get_context("spawn"),
+            )
+        return self._pool
+
+    def _end(self) -> None:
+        """Kill what is under way."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
             pool.stop()
             pool.join()
 

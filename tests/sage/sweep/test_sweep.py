@@ -279,15 +279,17 @@ def raises_on_three(item: int) -> int:
 
 
 def test_a_worker_that_is_killed_costs_its_own_work_and_no_other() -> None:
-    results = dict(LocalWorkers(2).each(dies_on_odd, [0, 1, 2, 3, 4]))
+    with LocalWorkers(2) as workers:
+        results = dict(workers.each(dies_on_odd, [0, 1, 2, 3, 4]))
     assert [results[number] for number in (0, 2, 4)] == [0, 2, 4]
     assert all(isinstance(results[number], Died) and "SIGKILL" in results[number].told for number in (1, 3))
     assert not children()
 
 
 def test_what_work_raises_is_raised_where_it_was_asked_for() -> None:
-    with pytest.raises(ValueError, match="three"):
-        list(LocalWorkers(1).each(raises_on_three, range(6)))
+    with pytest.raises(ValueError, match="three"), LocalWorkers(1) as workers:
+        list(workers.each(raises_on_three, range(6)))
+    assert not children()
 
 
 def process_of(_: int) -> int:
@@ -295,8 +297,16 @@ def process_of(_: int) -> int:
 
 
 def test_workers_are_replaced_after_so_many_runs() -> None:
-    found = [pid for _, pid in LocalWorkers(1, runs_a_worker=3).each(process_of, list(range(9)))]
+    with LocalWorkers(1, runs_a_worker=3) as workers:
+        found = [pid for _, pid in workers.each(process_of, list(range(9)))]
     assert len(set(found)) == 3
+
+
+def test_workers_stay_for_the_next_stage_and_leave_at_the_end() -> None:
+    with LocalWorkers(1) as workers:
+        found = [pid for _ in range(2) for _, pid in workers.each(process_of, [0])]
+        assert len(set(found)) == 1 and children()
+    assert not children()
 
 
 def test_items_are_handed_out_as_they_are_worked_on() -> None:
