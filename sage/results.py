@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,7 @@ def tables(run: BacktestRun) -> Tables:
 def hashed_tables(run: BacktestRun) -> dict[str, pd.DataFrame]:
     """The tables that the determinism hash covers; they need no place in the market for any bar."""
     return {
-        "signals": pd.DataFrame([_signal_row(signal) for signal in run.signals], columns=columns_of("signals")),
+        "signals": _signals(run.signals),
         "orders": pd.DataFrame(run.orders, columns=columns_of("orders")),
         "fills": pd.DataFrame(run.ledger.fills, columns=columns_of("fills")),
         "positions": round_trips(run.ledger.fills),
@@ -131,18 +132,15 @@ def _equity(run: BacktestRun) -> pd.DataFrame:
     )
 
 
-def _signal_row(signal: Signal) -> tuple[object, ...]:
-    values: list[object] = []
-    for item in fields(Signal):
-        value = getattr(signal, item.name)
-        if item.name == "reasons":
-            value = ",".join(value)
-        elif item.name == "level":
-            value = int(value)
-        elif item.name in {"direction", "volatility_state"}:
-            value = str(value)
-        values.append(value)
-    return tuple(values)
+def _signals(signals: list[Signal]) -> pd.DataFrame:
+    names = columns_of("signals")
+    frame = pd.DataFrame([*map(attrgetter(*names), signals)], columns=names)
+    if signals:
+        frame["reasons"] = [",".join(signal.reasons) for signal in signals]
+        frame["level"] = [int(signal.level) for signal in signals]
+        frame["direction"] = [str(signal.direction) for signal in signals]
+        frame["volatility_state"] = [str(signal.volatility_state) for signal in signals]
+    return frame
 
 
 def round_trips(fills: list[Fill]) -> pd.DataFrame:

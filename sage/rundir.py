@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -223,6 +224,7 @@ def _first_close(run: BacktestRun) -> str:
     return iso(int(run.market.bars.ts_close_ns[0]))
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -230,6 +232,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def _git_sha() -> str | None:
     """Commit of SAGE's own source, where it runs from a checkout."""
     source = Path(__file__).resolve().parent.parent

@@ -19,7 +19,7 @@ from pebble import ProcessExpired, ProcessPool
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
-RUNS_A_WORKER = 25
+RUNS_A_WORKER = 40
 """NautilusTrader keeps memory of every engine that a process has made, so that none makes more than these."""
 
 _ORPHAN_CHECK_S = 1.0
