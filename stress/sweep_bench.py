@@ -1,8 +1,8 @@
 """What a sweep costs beside its backtests: ``python -m stress.sweep_bench [RUNS [BARS]]``.
 
 As many runs a worker on a warm store by one worker and by all cores, in turns, so that both meet the same neighbours.
-Printed are seconds a run, the share of linear scaling, seconds of a worker's time a run beside the backtest (starting
-workers, handing out, writing and judging), and memory of parent and workers.
+Printed are seconds a run, the share of linear scaling, seconds of a worker's time a run beside the backtest and its
+figures (starting workers, handing out, writing, judging), and memory of parent and workers.
 """
 
 from __future__ import annotations

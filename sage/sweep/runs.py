@@ -61,7 +61,8 @@ class Outcome:
 
     ``error`` is empty where it went well. ``figures`` is its summary, ``sources`` what it was made from, ``days``
     (since the epoch) and ``returns`` are those of the bars in which it traded, and ``shuffled`` what its positions
-    would have earned at other times. ``overhead_s`` is the time that went by in its process beside the backtest.
+    would have earned at other times. ``overhead_s`` is the time that went by in its process beside the backtest and its
+    figures.
     """
 
     key: str
@@ -164,8 +165,11 @@ def _ran(task: Task, directory: Path, engine: str, began: float) -> Outcome:
         run = run_backtest(here(task.config, anew=True), rig=rig, market=market, trade_from_ns=from_ns)
     if run.stopped is not None:
         raise run.stopped
+    results_began = time.perf_counter()
     tabled = tables(run)
     figures = _figures(run, tabled, from_ns)
+    backtest_s = run.seconds["total"] + time.perf_counter() - results_began
+    figures["seconds"] |= {"total": round(backtest_s, 3)}
     equity = tabled.equity[tabled.equity["ts_ns"] >= from_ns]
     stamps, worth = equity["ts_ns"].to_numpy(), until_ruin(equity["equity"].to_numpy())
     returns = daily_returns(stamps, worth, run.config.cash)
@@ -173,7 +177,7 @@ def _ran(task: Task, directory: Path, engine: str, began: float) -> Outcome:
     moments = shuffled_moments(equity, run.cost_rates.trade_rate)
     manifest = manifest_of(run) | {"sweep": _told(task)}
     _write(directory, manifest, figures, DailyReturns(days, returns), moments)
-    overhead_s = time.perf_counter() - began - run.seconds["total"]
+    overhead_s = time.perf_counter() - began - backtest_s
     return Outcome(task.key, "", figures, sources_of(manifest), days, returns, moments, overhead_s)
 
 
