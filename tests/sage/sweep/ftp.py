@@ -22,10 +22,18 @@ def serving(root: Path) -> Iterator[str]:
     authorizer.add_user("quant", "secret", str(root), perm="elradfmwMT")
     handler = type("Handler", (FTPHandler,), {"authorizer": authorizer})
     server = ThreadedFTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.2}, daemon=True)
+    over = threading.Event()
+
+    def serve() -> None:
+        # Closed by the thread that waits on its sockets: whoever else closes them does so under its feet.
+        while not over.is_set():
+            server.serve_forever(timeout=0.1, blocking=False, handle_exit=False)
+        server.close_all()
+
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
         yield f"ftp://quant:secret@127.0.0.1:{server.socket.getsockname()[1]}"
     finally:
-        server.close_all()
+        over.set()
         thread.join(timeout=5.0)
