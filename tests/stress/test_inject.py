@@ -140,15 +140,15 @@ def test_the_same_fault_can_begin_at_any_bar_and_shows_in_the_timeline() -> None
 
 
 def test_a_baseline_is_the_same_market_to_its_end() -> None:
-    config = dataclasses.replace(CONFIG, bars=260, baseline=True)
+    # Both runs are compared to the last cent: no answer may be late because the machine is busy with something else.
+    config = dataclasses.replace(CONFIG, bars=260, baseline=True, deadline_ms=20_000.0)
     harmless = run_case(FAULTS["data.zero_volume"], Placement(Place.POSITION), config)
     assert harmless.verdict is Verdict.PASSED, harmless.why
     assert harmless.baseline_equity is not None
     assert harmless.cost is not None
     bare, _ = provoke(None, Placement(Place.AT_BAR, 1), config)
     assert len(bare.signals) == 260
-    if not harmless.stray_timeouts and not bare.forecast_failures:
-        assert harmless.cost == pytest.approx(harmless.baseline_equity - last_equity(bare))
+    assert harmless.cost == pytest.approx(harmless.baseline_equity - last_equity(bare))
 
 
 @pytest.mark.parametrize(
