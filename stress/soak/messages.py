@@ -73,7 +73,8 @@ class Sampled:
 class Played:
     """From a worker: a segment is over.
 
-    ``violations`` are of the invariants, ``faults`` the schedule's text, ``notes`` what people should know.
+    ``violations`` are of the invariants, ``faults`` the schedule's text, ``notes`` what people should know, and
+    ``median_ms`` is the median time of an answer.
     """
 
     generation: int
@@ -85,6 +86,7 @@ class Played:
     faults: str
     seconds: float
     notes: tuple[str, ...] = ()
+    median_ms: float | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Record:
     """Everything that a soak has left, in the order of time.
 
     ``samples`` are those at equal bar counts, by side; ``machines`` are those by the clock. ``totals`` is the newest
-    line of each trading process.
+    line of each trading process. ``beside`` are segments that a process played by turns with one that had just begun.
     """
 
     begun: dict[str, Any] = field(default_factory=dict)
@@ -37,6 +37,7 @@ class Record:
     segments: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     alerts: list[dict[str, Any]] = field(default_factory=list)
+    beside: list[dict[str, Any]] = field(default_factory=list)
     totals: dict[int, dict[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -57,6 +58,8 @@ class Record:
                     found.minutes.append(line)
                 case "segment":
                     found.segments.append(line)
+                case "beside":
+                    found.beside.append(line)
                 case "alert":
                     found.alerts.append(line)
                 case "event":

@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from regime.alerts import Alert
+from regime.errors import ModelUnavailable
 from sage.processes import Machine, MachineSample
 from sage.vitals import Vitals
 from stress.load import busy_cores
+from stress.soak.beside import by_turns, pairs_for
 from stress.soak.config import SoakConfig
 from stress.soak.journal import Journal
 from stress.soak.messages import Begin, Failed, HandedOver, HandOver, Play, Played, Ready, Sampled
@@ -115,6 +117,7 @@ class Soak:
         self._minutes = 0
         self._sampled_at = self._noted_at = self._checked_at = self._segment_sampled_at = -math.inf
         self._stalled = False
+        self._segment_s = 0.0
         self._size = Size(config.recycle_mb)
 
     @property
@@ -154,6 +157,7 @@ class Soak:
                     self._mourn(death)
                     self._start(None)
             self._finish_control()
+            self._compare()
 
     def _start(self, state: bytes | None) -> None:
         """Have workers, in the place of those before; some that die at once are mourned as any other."""
@@ -191,6 +195,7 @@ class Soak:
         self._feed_control()
         played = self._until_played(trading)
         self._at.segments += 1
+        self._segment_s = played.seconds
         self._journal.note(
             "segment",
             self.now_s,
@@ -350,6 +355,29 @@ class Soak:
         self._feed_control()
         while self._control is not None and self._control_busy and time.monotonic() < until:
             self._next(self._control)
+
+    def _compare(self) -> None:
+        """Let a process that has just begun play by turns with the one that has gone on for so long."""
+        trading = self._trading
+        assert trading is not None
+        pairs = pairs_for(time.monotonic() - trading.began_at, self._segment_s)
+        if not pairs:
+            return
+        self._show.stage("beside a process that has just begun", 0)
+        fresh = Worker("fresh", trade_segments, self._config, Begin(self._at.generation), self._inbox)
+        try:
+            await_ready(fresh, self._inbox)
+            for pair in by_turns(trading, fresh, self._inbox, self._at.segments, pairs, self._look_around):
+                told = dataclasses.asdict(pair)
+                self._journal.note("beside", self.now_s, generation=trading.generation, **told)
+            fresh.end()
+        except (WorkerDied, ModelUnavailable) as failure:
+            if isinstance(failure, WorkerDied) and failure.role == trading.role:
+                self._mourn(failure)
+            else:
+                self._journal.note("event", self.now_s, event="comparison_failed", detail=str(failure))
+        finally:
+            fresh.kill()
 
     def _hand_over(self, trading: Worker, why: str) -> bytes:
         """What the next trading process needs to go on where this one is."""

@@ -44,7 +44,7 @@ class Worker:
     Parameters
     ----------
     role
-        ``trading`` or ``control``.
+        ``trading``, ``fresh`` or ``control``.
     target
         What it runs; gets the pipe and the configuration.
     config
@@ -65,7 +65,7 @@ class Worker:
     ) -> None:
         self.role = role
         self.generation = begin.generation
-        self.heard_at = time.monotonic()
+        self.heard_at = self.began_at = time.monotonic()
         self._inbox = inbox
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()

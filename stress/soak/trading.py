@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -174,6 +175,7 @@ class TradingSide:
             faults=str(schedule),
             seconds=time.monotonic() - began,
             notes=tuple(drop_notes(self._ensemble)) if self._ensemble is not None else (),
+            median_ms=statistics.median(timing.total_ms for timing in run.timings) if run.timings else None,
         )
         if self._ensemble is not None:
             self._ensemble.polls.clear()

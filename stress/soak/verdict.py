@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from stress.soak.beside import slower
 from stress.soak.growth import SETTLING_BARS, Growth, beyond_control, growth_of
 from stress.soak.pieces import Trace
 from stress.soak.record import Record
@@ -197,6 +198,24 @@ def _latency_check(record: Record, target_ms: float) -> Check:
 
 
 def _drift_check(record: Record) -> Check:
+    """Whether answers take longer than those of a process that has just begun; by the run's minutes where none was."""
+    newest = [line for line in record.beside if line["generation"] == record.beside[-1]["generation"]]
+    found = slower([line["aged_ms"] for line in newest], [line["fresh_ms"] for line in newest])
+    if found is None:
+        return _drift_over_minutes(record)
+    rise, low, high = (100.0 * value for value in (found.estimate, found.lower, found.upper))
+    told = (
+        f"{rise:+.0f} % ({low:+.0f} to {high:+.0f}) beside a process that had just begun, in {found.pairs} segments "
+        f"by turns; {100 * DRIFT_LIMIT:g} % is the limit"
+    )
+    if found.lower > DRIFT_LIMIT:
+        status = Status.FAILED
+    else:
+        status = Status.PASSED if found.upper < DRIFT_LIMIT else Status.UNDECIDED
+    return Check("latency drift", status, told, {"pairs": found.pairs, "rise_percent": rise, "interval": [low, high]})
+
+
+def _drift_over_minutes(record: Record) -> Check:
     """Whether the median latency of the minutes rises, beside what a fixed piece of work takes in the same minutes."""
     speeds = _speeds(record)
     medians = [

@@ -19,7 +19,7 @@ from regime.alerts import Alert
 from regime.errors import ModelUnavailable, UserCodeRaised
 from sage.config import BacktestConfig, ModelConfig, OwnConfig
 from sage.vitals import Vitals
-from stress.soak import soak
+from stress.soak import beside, soak
 from stress.soak.config import FaultLoad, SoakConfig, check, soak_backtest
 from stress.soak.journal import JOURNAL
 from stress.soak.launch import Outcome, run_soak
@@ -128,6 +128,40 @@ def test_a_place_that_is_taken_or_empty_is_refused(tmp_path: Path, outcome: tupl
         run_soak(SMALL, outcome[0].directory, Onlooker())
     with pytest.raises(DataError, match="No such file"):
         run_soak(SMALL, tmp_path / "nothing", Onlooker(), resume=True)
+
+
+def test_at_its_end_a_process_that_has_just_begun_plays_the_same_segments_by_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "AGED_MIN_S", 0.0)
+    monkeypatch.setattr(beside, "SHARE", 1e3)
+    before = {one.pid for one in children()}
+    looking = Onlooker()
+    found = run_soak(dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=SEGMENT_BARS), tmp_path / "run", looking)
+    lines = found.record.beside
+    assert [line["segment"] for line in lines] == [2 + number for number in range(beside.PAIRS)]
+    assert all(line["aged_ms"] > 0 and line["fresh_ms"] > 0 for line in lines)
+    (drift,) = [one for one in found.assessment.checks if one.name == "latency drift"]
+    assert "8 segments by turns" in drift.told and drift.figures["pairs"] == 8
+    # They count for nothing else.
+    assert [line["segment"] for line in found.record.segments] == [0]
+    assert {line["segment"] for line in found.record.samples["trading"]} == {0}
+    assert looking.stages[-1] == "beside a process that has just begun"
+    assert {one.pid for one in children()} == before
+
+
+def test_a_comparison_that_fails_costs_no_verdict_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "AGED_MIN_S", 0.0)
+    monkeypatch.setattr(beside, "SHARE", 1e3)
+    real = soak.Worker
+
+    def worker(role: str, target: Callable[..., None], *rest: Any) -> soak.Worker:
+        return real(role, dies_at_once if role == "fresh" else target, *rest)
+
+    monkeypatch.setattr(soak, "Worker", worker)
+    found = run_soak(dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=SEGMENT_BARS), tmp_path / "run", Onlooker())
+    assert found.record.event_count("comparison_failed") == 1 and found.record.beside == []
+    assert checks(found)["steadiness"] is Status.PASSED
 
 
 def test_being_told_to_stop_leaves_a_report_and_no_process(tmp_path: Path) -> None:

@@ -133,6 +133,40 @@ def test_latency_that_creeps_up_with_the_whole_machine_is_no_drift(slower: float
     assert statuses(iter([*lines, *minutes(rng, drift=0.3)]))["latency drift"] is status
 
 
+def beside(aged: float, noise: float = 0.05, pairs: int = 8) -> Iterator[dict[str, Any]]:
+    """Segments by turns on a machine that is half as fast in every third; ``aged`` is the ratio of medians."""
+    rng = np.random.default_rng(2)
+    for number in range(pairs):
+        fresh_ms = 3.0 * (2.0 if number % 3 else 1.0)
+        aged_ms = fresh_ms * aged * float(np.exp(rng.normal(0, noise)))
+        yield {"kind": "beside", "at_s": 1e4, "generation": 0, "segment": number, "aged_ms": aged_ms,
+               "fresh_ms": fresh_ms}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (beside(1.0), Status.PASSED),
+        (beside(1.15), Status.PASSED),
+        (beside(1.4), Status.FAILED),
+        (beside(0.7), Status.PASSED),
+        (beside(1.1, noise=0.4), Status.UNDECIDED),
+    ],
+)
+def test_a_process_that_has_just_begun_tells_drift_from_a_slow_machine(
+    lines: Iterator[dict[str, Any]], status: Status
+) -> None:
+    rng = np.random.default_rng(1)
+    before = [line for line in journal() if line["kind"] != "minute"]
+    # The minutes alone would be called drift, or none.
+    every = [*before, *minutes(rng, drift=0.0 if status is Status.FAILED else 0.3), *lines]
+    assert statuses(iter(every))["latency drift"] is status
+
+
+def test_a_comparison_that_was_cut_short_leaves_the_minutes_to_judge() -> None:
+    assert statuses(iter([*journal(), *beside(2.0, pairs=3)]))["latency drift"] is Status.PASSED
+
+
 @pytest.mark.parametrize(
     ("line", "check"),
     [
