@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,15 @@ class BarSize:
         letter = next(unit for unit in "dhms" if self.seconds % _UNITS[unit][1] == 0)
         return self.seconds // _UNITS[letter][1], letter
 
+    @classmethod
+    def from_nautilus(cls, spec: str) -> BarSize | None:
+        """The size in NT's ``30-MINUTE-LAST-EXTERNAL`` and the like; None for bars that are not of time."""
+        step, unit = spec.split("-")[:2]
+        try:
+            return cls.parse(f"{step}{unit[0].lower()}") if unit in {name for name, _ in _UNITS.values()} else None
+        except OptionError:
+            return None
+
     @property
     def nautilus(self) -> str:
         """NT's spelling, such as ``30-MINUTE``."""
@@ -88,16 +98,49 @@ class Bars:
             self.volume[rows],
         )
 
+    def within(self, start_ns: int, end_ns: int) -> Bars:
+        """Those that close from one time to another, both included."""
+        first, stop = np.searchsorted(self.ts_close_ns, (start_ns, end_ns + 1))
+        return self[slice(int(first), int(stop))]
+
     def columns(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
         """Time and the five values, in the order in which everybody writes them."""
         return self.ts_close_ns, self.open, self.high, self.low, self.close, self.volume
 
     def sha256(self) -> str:
         """Digest of the contents: equal for equal bars, whatever file they came from."""
-        digest = hashlib.sha256()
-        for column in self.columns():
-            digest.update(np.ascontiguousarray(column).tobytes())
-        return digest.hexdigest()
+        return sha256_of((self,))
+
+
+class BarsDigest:
+    """The digest of bars that come in parts: that of all of them, however they are parted."""
+
+    def __init__(self) -> None:
+        self._columns = [hashlib.sha256() for _ in range(6)]
+
+    def update(self, bars: Bars) -> None:
+        """Take in the next part."""
+        for digest, column in zip(self._columns, bars.columns(), strict=True):
+            digest.update(np.ascontiguousarray(column).data)
+
+    def hexdigest(self) -> str:
+        """Of all parts so far."""
+        return hashlib.sha256(b"".join(digest.digest() for digest in self._columns)).hexdigest()
+
+
+def sha256_of(parts: Iterable[Bars]) -> str:
+    """The same of all parts at once."""
+    digest = BarsDigest()
+    for bars in parts:
+        digest.update(bars)
+    return digest.hexdigest()
+
+
+def joined(parts: Sequence[Bars]) -> Bars:
+    """Bars one behind the other."""
+    if not parts:
+        return Bars(np.empty(0, dtype=np.int64), *(np.empty(0) for _ in range(5)))
+    return Bars(*(np.concatenate(column) for column in zip(*(part.columns() for part in parts), strict=True)))
 
 
 def iso(ts_ns: int) -> str:

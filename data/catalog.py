@@ -19,21 +19,26 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 from nautilus_trader.model.data import Bar, BarType
 from nautilus_trader.model.instruments import Instrument
 from nautilus_trader.model.objects import Price, Quantity
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
-from data.bars import Bars, BarSize, iso
+from data.barfiles import BarFile, bar_files, parts_of, write_file
+from data.bars import Bars, BarSize, iso, joined, sha256_of
 from data.errors import CatalogError, DataError
+from data.fixed import schema_of
+from data.spool import BarParts, sweep_spools
 from data.spreads import HourlySpreads
 
 JOURNAL = "sage-journal.json"
 LOCK = ".sage-lock"
 STAGING_PREFIX = ".sage-staging-"
-SPREADS_DIR = "spreads"
+_EVER = -(2**62), 2**62
 _CHUNK = 20_000
+REPORTS_DIR = "ingest-reports"
+SPREADS_DIR = "spreads"
 
 
 class Outcome(StrEnum):
@@ -46,15 +51,20 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Written:
-    """The outcome, and how many bars the catalog held before in the interval written."""
+    """The outcome, how many bars the catalog held before in the interval written, and hours of spreads that went."""
 
     outcome: Outcome
     bars_before: int
+    hours_dropped: int = 0
 
 
 def bar_type(instrument: Instrument, size: BarSize) -> BarType:
     """NT's bar type of externally made LAST bars."""
     return BarType.from_str(f"{instrument.id}-{size.nautilus}-LAST-EXTERNAL")
+
+
+def _schema(instrument: Instrument, size: BarSize) -> pa.Schema:
+    return schema_of(bar_type(instrument, size), instrument.price_precision, instrument.size_precision)
 
 
 def to_nautilus(
@@ -77,27 +87,9 @@ def to_nautilus(
     return out
 
 
-def from_nautilus(bars: list[Bar]) -> Bars:
-    """Plain arrays from NT Bar objects, each value the float64 nearest to its decimal."""
-    times = np.fromiter((b.ts_init for b in bars), dtype=np.int64, count=len(bars))
-    values = np.array(
-        [
-            (b.open.as_double(), b.high.as_double(), b.low.as_double(), b.close.as_double(), b.volume.as_double())
-            for b in bars
-        ],
-        dtype=np.float64,
-    ).reshape(len(bars), 5)
-    raw = Bars(times, values[:, 0], values[:, 1], values[:, 2], values[:, 3], values[:, 4])
-    # NT divides a 128-bit integer; the quotient may miss the nearest float64 by one digit.
-    return _rounded(raw, bars[0].close.precision, bars[0].volume.precision) if bars else raw
-
-
 def rounded(bars: Bars, instrument: Instrument) -> Bars:
     """The bars as the catalog holds them: prices and volume at the instrument's precision."""
-    return _rounded(bars, instrument.price_precision, instrument.size_precision)
-
-
-def _rounded(bars: Bars, price: int, size: int) -> Bars:
+    price, size = instrument.price_precision, instrument.size_precision
     return Bars(
         bars.ts_close_ns,
         np.round(bars.open, price),
@@ -130,37 +122,86 @@ class BarCatalog:
         self._nautilus = ParquetDataCatalog(str(root.resolve()))
 
     def instrument(self, instrument_id: str) -> Instrument | None:
-        """The instrument as fixed at its first ingest, or None."""
-        found = self._nautilus.instruments(instrument_ids=[instrument_id])
+        """The instrument as fixed at its first ingest, or None. Raises CatalogError if it cannot be read."""
+        found = self._instruments([instrument_id])
         return found[0] if found else None
 
     def instrument_ids(self) -> list[str]:
-        """Identifiers of all instruments that the catalog holds, sorted."""
-        return sorted({str(instrument.id) for instrument in self._nautilus.instruments()})
+        """Identifiers of all instruments that the catalog holds, sorted. Raises CatalogError if one cannot be read."""
+        return sorted({str(instrument.id) for instrument in self._instruments(None)})
 
-    def read(
+    def _instruments(self, ids: list[str] | None) -> list[Instrument]:
+        try:
+            return list(self._nautilus.instruments(instrument_ids=ids))
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            raise CatalogError(
+                f"{self.root}: an instrument's definition cannot be read ({str(error).splitlines()[0]}); remove its "
+                "file under data/, and ingest the instrument again"
+            ) from error
+
+    def bars(
         self, instrument: Instrument, size: BarSize, start_ns: int | None = None, end_ns: int | None = None
-    ) -> list[Bar]:
-        """Bars with closes in [start_ns, end_ns], in time order; empty where there are none.
+    ) -> Bars:
+        """Bars with closes in [start_ns, end_ns], in time order; none where there are none.
 
         Raises
         ------
         CatalogError
             If a file cannot be read.
         """
+        return joined([*self.parts(instrument, size, start_ns, end_ns)])
+
+    def parts(
+        self, instrument: Instrument, size: BarSize, start_ns: int | None = None, end_ns: int | None = None
+    ) -> Iterator[Bars]:
+        """The same, some at a time."""
+        low, high = _EVER[0] if start_ns is None else start_ns, _EVER[1] if end_ns is None else end_ns
+        for file in self.files(instrument, size):
+            if file.first_ns <= high and file.last_ns >= low:
+                yield from self.parts_of(file, instrument, size, low, high)
+
+    def parts_of(
+        self, file: BarFile, instrument: Instrument, size: BarSize, low: int = _EVER[0], high: int = _EVER[1]
+    ) -> Iterator[Bars]:
+        """Those of one file, which has to say of itself that it holds such bars."""
+        return parts_of(file, low, high, _schema(instrument, size))
+
+    def files(self, instrument: Instrument, size: BarSize, strange: list[Path] | None = None) -> list[BarFile]:
+        """The files that hold bars of an instrument, in the order of time; see :func:`data.barfiles.bar_files`."""
+        return bar_files(self._directory(instrument, size), strange)
+
+    def remove(self, instrument: Instrument, size: BarSize) -> None:
+        """Remove all bars of a size, with their spreads; the instrument goes with its last bars.
+
+        Raises
+        ------
+        CatalogError
+            If they cannot be removed.
+        """
         directory = self._directory(instrument, size)
-        if not directory.is_dir():
-            return []
+        doomed = self.root / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
         try:
-            return list(self._nautilus.bars([str(bar_type(instrument, size))], start=start_ns, end=end_ns))
-        except BaseException as error:
-            # NT's reader raises whatever its Rust and Arrow layers do, pyo3's PanicException (no Exception) included.
-            if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
-                raise
-            raise CatalogError(
-                f"{directory}: a file is damaged or of another version ({str(error).splitlines()[0]}); "
-                "ingest its interval again"
-            ) from error
+            with self._locked():
+                self._finish_journal()
+                if directory.is_dir():
+                    # Gone at once, whatever happens while its files are removed.
+                    os.replace(directory, doomed)
+                self._spreads_path(instrument, size).unlink(missing_ok=True)
+                self._forget_reports(instrument, size)
+                shutil.rmtree(doomed, ignore_errors=True)
+                if not self.bar_sizes(str(instrument.id)):
+                    for kind in (self.root / "data").glob("*"):
+                        definition = kind / str(instrument.id)
+                        if kind.name != "bar" and definition.is_dir():
+                            shutil.rmtree(definition)
+        except OSError as error:
+            raise CatalogError(f"{self.root}: removing failed ({error.strerror or error})") from error
+
+    def _forget_reports(self, instrument: Instrument, size: BarSize) -> None:
+        """Remove what tells where bars came from that are here no more."""
+        directory = self.root / REPORTS_DIR
+        for path in directory.glob(f"{instrument.id}-{size}-*") if directory.is_dir() else ():
+            path.unlink(missing_ok=True)
 
     def bar_sizes(self, instrument_id: str) -> list[str]:
         """NT bar specifications held for an instrument, such as ``30-MINUTE-LAST-EXTERNAL``."""
@@ -173,12 +214,16 @@ class BarCatalog:
 
     def write(
         self,
-        bars: Bars,
+        bars: Bars | BarParts,
         instrument: Instrument,
         size: BarSize,
         on_progress: Callable[[int], None] | None = None,
+        spreads: HourlySpreads | None = None,
     ) -> Written:
         """Write bars, replacing whatever the catalog held between the first and the last of them.
+
+        With them go the spreads that were measured on them; those of the bars that are replaced are forgotten.
+        Of bars in parts no more than some are in memory at any time.
 
         Raises
         ------
@@ -189,22 +234,36 @@ class BarCatalog:
         """
         if len(bars) == 0:
             raise DataError("no bars to write")
-        bars = rounded(bars, instrument)
-        first, last = int(bars.ts_close_ns[0]), int(bars.ts_close_ns[-1])
+        new = bars if isinstance(bars, BarParts) else BarParts.of(bars)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 self._sweep_staging()
                 self._finish_journal()
-                before = from_nautilus(self.read(instrument, size, first, last))
-                if len(before) and before.sha256() == bars.sha256():
-                    return Written(Outcome.UNCHANGED, len(before))
-                self._replace(bars, instrument, size, on_progress)
-        except OSError as error:
-            raise CatalogError(
-                f"{self.root}: writing failed ({error.strerror or error}); nothing was changed"
+                before, digest = self._held(instrument, size, new)
+                known = self.spreads(instrument, size)
+                if before == len(new) and digest == sha256_of(rounded(part, instrument) for part in new):
+                    if spreads is not None:
+                        path = self._spreads_path(instrument, size)
+                        path.parent.mkdir(exist_ok=True)
+                        _write_durably(path, (spreads if known is None else known.updated(spreads)).as_csv())
+                    return Written(Outcome.UNCHANGED, before)
+                after: HourlySpreads | None = spreads
+                if known is not None:
+                    # What was measured on other bars says nothing of these.
+                    without = known.without(new.first_ns, new.last_ns)
+                    after = without if spreads is None else known.updated(spreads)
+                self._replace(new, instrument, size, after, on_progress)
+                lost = 0 if known is None or spreads is not None or after is None else len(known.hour) - len(after.hour)
+        except OverflowError as error:
+            raise DataError(
+                f"{instrument.id}: {error} is more than NautilusTrader can hold; give fewer with --price-precision or "
+                "--size-precision"
             ) from error
-        return Written(Outcome.REPLACED if len(before) else Outcome.ADDED, len(before))
+        except OSError as error:
+            left = "the next one that opens it finishes" if (self.root / JOURNAL).exists() else "nothing was changed"
+            raise CatalogError(f"{self.root}: writing failed ({error.strerror or error}); {left}") from error
+        return Written(Outcome.REPLACED if before else Outcome.ADDED, before, lost)
 
     def spreads(self, instrument: Instrument, size: BarSize) -> HourlySpreads | None:
         """The spreads measured where both sides were ingested, or None. Raises CatalogError for a damaged file."""
@@ -218,65 +277,69 @@ class BarCatalog:
                 f"{path}: damaged ({error}); remove it, and ingest bid and ask again with --ask"
             ) from error
 
-    def write_spreads(self, spreads: HourlySpreads, instrument: Instrument, size: BarSize) -> None:
-        """Keep spreads, in the place of those from their first hour to their last. Raises CatalogError."""
-        path = self._spreads_path(instrument, size)
-        try:
-            with self._locked():
-                before = self.spreads(instrument, size)
-                path.parent.mkdir(exist_ok=True)
-                _write_durably(path, (spreads if before is None else before.updated(spreads)).as_csv())
-        except OSError as error:
-            raise CatalogError(f"{path}: writing failed ({error.strerror or error})") from error
-
-    def drop_spreads(self, instrument: Instrument, size: BarSize, first_ns: int, last_ns: int) -> int:
-        """Forget the spreads of bars that close from one time to another; gives back how many hours that were.
-
-        Raises
-        ------
-        CatalogError
-            If the file is damaged, or cannot be written.
-        """
-        path = self._spreads_path(instrument, size)
-        try:
-            with self._locked():
-                before = self.spreads(instrument, size)
-                if before is None:
-                    return 0
-                kept = before.without(first_ns, last_ns)
-                if not len(kept.hour):
-                    path.unlink()
-                elif len(kept.hour) < len(before.hour):
-                    _write_durably(path, kept.as_csv())
-                return len(before.hour) - len(kept.hour)
-        except OSError as error:
-            raise CatalogError(f"{path}: writing failed ({error.strerror or error})") from error
-
     def _spreads_path(self, instrument: Instrument, size: BarSize) -> Path:
         return self.root / SPREADS_DIR / f"{instrument.id}-{size}.csv"
 
     def _directory(self, instrument: Instrument, size: BarSize) -> Path:
         return self.root / "data" / "bar" / str(bar_type(instrument, size))
 
+    def _held(self, instrument: Instrument, size: BarSize, span: BarParts) -> tuple[int, str]:
+        """How many bars there are in the time of others, and their digest if there are as many."""
+        count = 0
+        try:
+            for part in self.parts(instrument, size, span.first_ns, span.last_ns):
+                count += len(part)
+            if count != len(span):
+                return count, ""
+            return count, sha256_of(self.parts(instrument, size, span.first_ns, span.last_ns))
+        except CatalogError:
+            # A damaged file is what bars are ingested again for.
+            return max(1, count), ""
+
     def _replace(
-        self, bars: Bars, instrument: Instrument, size: BarSize, on_progress: Callable[[int], None] | None
+        self,
+        new: BarParts,
+        instrument: Instrument,
+        size: BarSize,
+        spreads: HourlySpreads | None,
+        on_progress: Callable[[int], None] | None,
     ) -> None:
-        """Stage one file with the new bars and what the overlapped files hold outside them; then swap."""
+        """Stage one file with the new bars and what the overlapped files hold outside them, and spreads; then swap."""
         directory = self._directory(instrument, size)
-        first, last = int(bars.ts_close_ns[0]), int(bars.ts_close_ns[-1])
-        overlapped = [path for path, start, end in _files(directory) if start <= last and end >= first]
-        kept_before = [bar for path in overlapped for bar in self._outside(path, instrument, size, None, first - 1)]
-        kept_after = [bar for path in overlapped for bar in self._outside(path, instrument, size, last + 1, None)]
+        first, last = new.first_ns, new.last_ns
+        overlapped = [file for file in bar_files(directory) if file.first_ns <= last and file.last_ns >= first]
+        begins, ends = [first, *(file.first_ns for file in overlapped)], [last, *(file.last_ns for file in overlapped)]
+
+        def every() -> Iterator[Bars]:
+            for file in overlapped:
+                if file.first_ns < first:
+                    yield from self.parts_of(file, instrument, size, high=first - 1)
+            for part in new:
+                yield rounded(part, instrument)
+            for file in overlapped:
+                if file.last_ns > last:
+                    yield from self.parts_of(file, instrument, size, low=last + 1)
+
         staging = self.root / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
         try:
             staged = ParquetDataCatalog(str(staging.resolve()))
             if self.instrument(str(instrument.id)) is None:
                 staged.write_data([instrument])
-            staged.write_data([*kept_before, *to_nautilus(bars, instrument, size, on_progress), *kept_after])
+            schema = _schema(instrument, size)
+            write_file(
+                staging / directory.relative_to(self.root), every(), (min(begins), max(ends)), schema, on_progress
+            )
             added = sorted(path.relative_to(staging) for path in staging.rglob("*.parquet"))
             for path in added:
                 _sync(staging / path)  # the journal must not outlive what it names
-            removed = [path.relative_to(self.root) for path in overlapped]
+            removed = [file.path.relative_to(self.root) for file in overlapped]
+            of_spreads = self._spreads_path(instrument, size).relative_to(self.root)
+            if spreads is not None and len(spreads.hour):
+                (staging / of_spreads).parent.mkdir()
+                _write_durably(staging / of_spreads, spreads.as_csv())
+                added.append(of_spreads)
+            elif spreads is not None:
+                removed.append(of_spreads)
             journal = {
                 "staging": staging.name,
                 "add": [str(path) for path in added],
@@ -287,14 +350,6 @@ class BarCatalog:
         finally:
             if not (self.root / JOURNAL).exists():
                 shutil.rmtree(staging, ignore_errors=True)
-
-    def _outside(
-        self, path: Path, instrument: Instrument, size: BarSize, start_ns: int | None, end_ns: int | None
-    ) -> list[Bar]:
-        span = next((start, end) for found, start, end in _files(path.parent) if found == path)
-        low = span[0] if start_ns is None else max(span[0], start_ns)
-        high = span[1] if end_ns is None else min(span[1], end_ns)
-        return self.read(instrument, size, low, high) if low <= high else []
 
     def _finish_journal(self) -> None:
         """Carry out what a journal asks for. Safe to repeat from any point at which it was cut off."""
@@ -318,6 +373,7 @@ class BarCatalog:
             return
         for leftover in self.root.glob(f"{STAGING_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        sweep_spools(self.root)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -334,22 +390,6 @@ class BarCatalog:
             yield
 
 
-def _files(directory: Path) -> list[tuple[Path, int, int]]:
-    """The files of a bar type with their intervals, from their names, in time order."""
-    found = []
-    for path in directory.glob("*.parquet") if directory.is_dir() else ():
-        start, _, end = path.stem.partition("_")
-        found.append((path, _from_name(start), _from_name(end)))
-    return sorted(found, key=lambda item: item[1])
-
-
-def _from_name(text: str) -> int:
-    """NT writes 2020-09-20T00-30-00-000000000Z: a time whose colons and point became dashes."""
-    date, _, clock = text.rstrip("Z").partition("T")
-    hour, minute, second, nanos = clock.split("-")
-    return pd.Timestamp(f"{date}T{hour}:{minute}:{second}.{nanos}", tz="UTC").value
-
-
 def _sync(path: Path) -> None:
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
@@ -364,6 +404,6 @@ def _write_durably(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def describe_interval(bars: Bars) -> str:
+def describe_interval(first_ns: int, last_ns: int) -> str:
     """First and last close of bars, for messages."""
-    return f"{iso(int(bars.ts_close_ns[0]))} to {iso(int(bars.ts_close_ns[-1]))}"
+    return f"{iso(first_ns)} to {iso(last_ns)}"

@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import hashlib
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from nautilus_trader.model.identifiers import InstrumentId
 from nautilus_trader.model.instruments import Instrument
 
-from data import quality
-from data.bars import Bars, BarSize
-from data.catalog import BarCatalog, Outcome, describe_interval, rounded
-from data.errors import DataError
+from data.bars import BarSize
+from data.calendars import calendar_name, require_calendar
+from data.catalog import REPORTS_DIR, BarCatalog, Outcome, describe_interval
+from data.errors import CatalogError, DataError, OptionError
 from data.instruments import (
     Kind,
+    Measured,
     Precision,
     guess_kind,
-    infer_precision,
     kind_of,
     make_instrument,
+    measure,
     parse_instrument_id,
 )
+from data.places import nearest
 from data.quality import QualityReport
-from data.sources import RawBars, ReadOptions, read_source
+from data.reading import ReadOptions
+from data.rejects import Rejects
+from data.sifting import Progress, sift_sides
+from data.spool import Spool
 from data.spreads import HourlySpreads
-from data.two_sided import Side, middle
 
-BAR_FILE_SUFFIXES = (".feather", ".csv", ".csv.gz", ".txt", ".tsv", ".zip", ".parquet")
-REPORTS_DIR = "ingest-reports"
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and of how much."""
+BAR_FILE_SUFFIXES = (".feather", ".csv", ".csv.gz", ".txt", ".tsv", ".zip", ".parquet", ".arrow", ".arrows", ".ipc")
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
 class IngestRequest:
-    """What to ingest, as what, and where to. Where ``ask`` names files, ``sources`` are the bid side."""
+    """What to ingest, as what, and where to. Where ``ask`` names files, ``sources`` are the bid side.
+
+    ``notes`` are known of the files before they are read, and go to the report, and so does ``archive``: what was asked
+    of which archive, where the files come from one.
+    """
 
     sources: Sequence[Path]
     catalog: Path
@@ -54,6 +63,25 @@ class IngestRequest:
     price_precision: int | None = None
     size_precision: int | None = None
     strict: bool = False
+    calendar: str | None = None
+    notes: Sequence[str] = ()
+    archive: str | None = None
+
+    @property
+    def bar_size(self) -> BarSize | None:
+        """The size that was asked for. Raises OptionError for none that there is."""
+        return None if self.bar is None else BarSize.parse(self.bar)
+
+    def options(self) -> dict[str, Any]:
+        """What was chosen, for the report: all that is not left to be told from the data."""
+        left_out = {"sources", "catalog", "instrument", "ask", "notes", "read"}
+        given = {
+            item.name: value
+            for of, without in ((self, left_out), (self.read, set()))
+            for item in dataclasses.fields(of)
+            if item.name not in without and (value := getattr(of, item.name)) != _default_of(item)
+        }
+        return given | ({"ask": [str(path) for path in self.ask]} if self.ask else {})
 
 
 @dataclass(frozen=True)
@@ -98,6 +126,10 @@ class IngestResult:
         }
 
 
+def _default_of(item: dataclasses.Field[Any]) -> Any:
+    return item.default_factory() if callable(item.default_factory) else item.default
+
+
 class StrictRejection(DataError):
     """Rows were rejected under ``--strict``; nothing was written but the report."""
 
@@ -113,31 +145,71 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         If the options make no sense.
     """
     tell = on_progress or _tell_nobody
+    _require_writable(request.catalog)
     instrument_id = parse_instrument_id(request.instrument)
-    given_size = BarSize.parse(request.bar) if request.bar is not None else None
+    request = dataclasses.replace(request, sources=_out_of_catalogs(request))
     files = find_files([*request.sources, *request.ask])
-    raws = _read_all(files, request.read, tell)
-    size = quality.infer_bar_size(raws, given_size)
-    tell("checking", 0, 1)
-    bars, spreads, report, rejected = _checked(raws, size, len(find_files(request.ask)))
-    tell("checking", 1, 1)
-    report.notes.extend(dict.fromkeys(note for raw in raws for note in raw.notes))
-    if len(bars) == 0:
-        why = ", ".join(f"{count} {reason}" for reason, count in report.rejected.items())
-        raise DataError(f"{files[0]}: no bars, all {report.rows_read} rows are rejected: {why}")
+    try:
+        with ExitStack() as spools:
+            rejects = spools.enter_context(Rejects(nearest(request.catalog)))
+
+            def spool() -> Spool:
+                return spools.enter_context(Spool(request.catalog))
+
+            return _ingested(request, instrument_id, files, spool, rejects, tell)
+    except OSError as error:
+        if error.errno in _REFUSED:
+            raise CatalogError(f"{error.filename or request.catalog}: {error.strerror}; check its rights") from error
+        raise
+
+
+def _require_writable(catalog: Path) -> None:
+    """Raise CatalogError where rights are missing, before anything is read."""
+    place = nearest(catalog)
+    if not place.is_dir():
+        raise CatalogError(f"{place}: is a file, not a catalog directory")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise CatalogError(f"{catalog}: nothing can be written in {place}; check its rights")
+
+
+def _ingested(
+    request: IngestRequest,
+    instrument_id: InstrumentId,
+    files: list[Path],
+    spools: Callable[[], Spool],
+    rejects: Rejects,
+    tell: Progress,
+) -> IngestResult:
+    asks = len(find_files(request.ask))
+    sides = [files[: len(files) - asks], files[len(files) - asks :]] if asks else [files]
+    calendar = _calendar_name(request, instrument_id)
+    found = sift_sides(sides, request.read, request.bar_size, calendar, spools, rejects.append, tell)
+    size, bars, spreads, report = found.size, found.bars, found.spreads, found.report
+    report.notes.extend(dict.fromkeys([*found.notes, *request.notes]))
 
     catalog = BarCatalog(request.catalog, create=True)
-    instrument = _instrument_for(bars, instrument_id, request, catalog, report.notes)
-    _require_positive_when_rounded(bars, instrument.price_precision, files[0])
+    measured = measure(bars)
+    instrument = _instrument_for(measured, instrument_id, request, catalog, report.notes)
+    if float(np.round(measured.lowest, instrument.price_precision)) <= 0:
+        raise DataError(
+            f"{files[0]}: prices down to {measured.lowest:g} vanish at {instrument.price_precision} decimals"
+        )
 
     stem = _report_stem(str(instrument_id), size, files)
-    report_path, rejected_path = _write_rejected(request.catalog, stem, rejected)
+    reports = request.catalog / REPORTS_DIR
+    reports.mkdir(parents=True, exist_ok=True)
+    report_path = reports / f"{stem}.json"
     if request.strict and report.rows_rejected:
-        _write_json(report_path, {"outcome": "rejected (--strict)", **report.as_dict()})
+        # Beside the report of an earlier ingest, which tells where the bars come from that are there.
+        refused = report_path.with_suffix(".refused.json")
+        refused_rows = rejects.save(reports / f"{stem}.refused.csv")
+        _write_json(refused, {"outcome": "rejected (--strict)", **report.as_dict()})
         raise StrictRejection(
             f"{report.rows_rejected} of {report.rows_read} rows rejected under --strict; nothing was written. "
-            f"The rows are in {rejected_path}"
+            f"The rows are in {refused_rows}"
         )
+    # Before anything is written: whoever takes a source away meanwhile leaves no bars of unknown origin.
+    sources = {str(path): _file_sha256(path) for path in files}
     bars_done = 0
 
     def wrote(step: int) -> None:
@@ -145,22 +217,21 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         bars_done += step
         tell("writing", bars_done, len(bars))
 
-    written = catalog.write(bars, instrument, size, wrote)
-    if spreads is not None:
-        catalog.write_spreads(spreads, instrument, size)
-    elif written.outcome is not Outcome.UNCHANGED:
-        # What was measured on other bars says nothing of these.
-        span = int(bars.ts_close_ns[0]), int(bars.ts_close_ns[-1])
-        if hours := catalog.drop_spreads(instrument, size, *span):
-            report.notes.append(f"spreads of {hours:,} hours dropped: they were measured on the bars now replaced")
+    written = catalog.write(bars, instrument, size, wrote, spreads)
+    # What tells of earlier bars stays until these are there.
+    rejected_path = rejects.save(reports / f"{stem}.rejected.csv")
+    if written.hours_dropped:
+        report.notes.append(
+            f"spreads of {written.hours_dropped:,} hours dropped: they were measured on the bars now replaced"
+        )
     result = IngestResult(
         instrument=str(instrument_id),
         bar=str(size),
-        layouts={str(raw.path): raw.layout for raw in raws},
+        layouts=found.layouts,
         outcome=written.outcome,
         bars_written=0 if written.outcome is Outcome.UNCHANGED else len(bars),
         bars_before=written.bars_before,
-        interval=describe_interval(bars),
+        interval=describe_interval(bars.first_ns, bars.last_ns),
         price_precision=instrument.price_precision,
         size_precision=instrument.size_precision,
         kind=str(kind_of(instrument)),
@@ -169,30 +240,20 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         rejected_path=rejected_path,
         spreads=spreads,
     )
-    provenance = {"sources": {str(path): _file_sha256(path) for path in files}, "bars_sha256": bars.sha256()}
+    provenance = {"sources": sources, "bars_sha256": bars.sha256()}
     if result.outcome is not Outcome.UNCHANGED or not _tells(report_path, report.as_dict() | provenance):
-        _write_json(report_path, result.as_dict() | provenance)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        told = {"ingested_at": now, "options": request.options(), **provenance}
+        _write_json(report_path, result.as_dict() | told)
     return result
 
 
-def _read_all(files: list[Path], options: ReadOptions, tell: Progress) -> list[RawBars]:
-    raws: list[RawBars] = []
-    for done, path in enumerate(files):
-        tell("reading", done, len(files))
-        raws.append(read_source(path, options))
-    tell("reading", len(files), len(files))
-    return raws
-
-
-def _checked(
-    raws: list[RawBars], size: BarSize, asks: int
-) -> tuple[Bars, HourlySpreads | None, QualityReport, pd.DataFrame]:
-    """Bars out of the files, of which the last ``asks`` are the ask side; spreads where there are both."""
-    if not asks:
-        bars, report, rejected = quality.check(raws, size)
-        return bars, None, report, rejected
-    bid, ask = (Side(side[0].path, *quality.check(side, size)) for side in (raws[:-asks], raws[-asks:]))
-    return middle(bid, ask, size)
+def _calendar_name(request: IngestRequest, instrument_id: InstrumentId) -> str:
+    """The calendar that was asked for, or that of the instrument's kind and venue."""
+    if request.calendar is None:
+        return calendar_name(instrument_id, request.kind or guess_kind(instrument_id))
+    require_calendar(request.calendar)
+    return request.calendar
 
 
 def _by_hour(spreads: HourlySpreads | None) -> list[float | None] | None:
@@ -203,13 +264,14 @@ def _by_hour(spreads: HourlySpreads | None) -> list[float | None] | None:
 
 
 def _instrument_for(
-    bars: Bars, instrument_id: InstrumentId, request: IngestRequest, catalog: BarCatalog, notes: list[str]
+    measured: Measured, instrument_id: InstrumentId, request: IngestRequest, catalog: BarCatalog, notes: list[str]
 ) -> Instrument:
     """The instrument as its first ingest fixed it, or a new one as precise as its bars; notes what gets rounded."""
     instrument = catalog.instrument(str(instrument_id))
     kind = kind_of(instrument) if instrument is not None else request.kind or guess_kind(instrument_id)
-    inferred, precision_notes = infer_precision(bars, kind)
-    notes.extend(precision_notes)
+    inferred = measured.precision(kind)
+    if measured.noisy:
+        notes.append(f"prices carry more digits than a tick has; rounded to {inferred.price} decimals")
     if instrument is None:
         wanted = Precision(
             inferred.price if request.price_precision is None else request.price_precision,
@@ -220,9 +282,37 @@ def _instrument_for(
         _require_as_fixed(request, instrument, kind, inferred.price)
     if instrument.price_precision < inferred.price:
         notes.append(f"prices rounded to {instrument.price_precision} decimals, as asked")
-    if not np.allclose(rounded(bars, instrument).volume, bars.volume, rtol=1e-12, atol=0.0):
+    if measured.size_decimals > instrument.size_precision or measured.size_noisy:
         notes.append(f"volume rounded to the instrument's {instrument.size_precision} decimals")
     return instrument
+
+
+def _out_of_catalogs(request: IngestRequest) -> list[Path]:
+    """The sources, with the folder of the bars that are wanted in the place of a whole NautilusTrader catalog.
+
+    Raises
+    ------
+    DataError
+        If a catalog has no such bars, or several sizes of them.
+    """
+    found = []
+    for source in request.sources:
+        folder = source / "data" / "bar"
+        if not folder.is_dir():
+            found.append(source)
+            continue
+        if source.resolve() == request.catalog.resolve():
+            raise OptionError(f"{source}: is the catalog that the bars are to go to")
+        held = BarCatalog(source)
+        specs = held.bar_sizes(request.instrument)
+        wanted = None if request.bar_size is None else request.bar_size.nautilus
+        chosen = [spec for spec in specs if wanted is None or spec.startswith(f"{wanted}-")]
+        if len(chosen) != 1:
+            here = ", ".join(chosen or specs) or f"none; it holds {', '.join(held.instrument_ids()) or 'nothing'}"
+            why = "say which with --bar" if len(chosen) > 1 else "name what it has"
+            raise DataError(f"{source}: a catalog, whose bars of {request.instrument} are {here}; {why}")
+        found.append(folder / f"{request.instrument}-{chosen[0]}")
+    return found
 
 
 def find_files(sources: Sequence[Path]) -> list[Path]:
@@ -276,26 +366,10 @@ def _require_as_fixed(request: IngestRequest, instrument: Instrument, kind: Kind
         )
 
 
-def _require_positive_when_rounded(bars: Bars, price_precision: int, path: Path) -> None:
-    if float(np.round(bars.low.min(), price_precision)) <= 0:
-        raise DataError(f"{path}: prices down to {bars.low.min():g} vanish at {price_precision} decimals")
-
-
 def _report_stem(instrument_id: str, size: BarSize, files: list[Path]) -> str:
     # By their whole paths: files of the same name in two directories have two reports.
     key = hashlib.sha256("\n".join(str(path.resolve()) for path in files).encode()).hexdigest()[:8]
     return f"{instrument_id}-{size}-{files[0].name.partition('.')[0]}-{key}"
-
-
-def _write_rejected(catalog: Path, stem: str, rejected: pd.DataFrame) -> tuple[Path, Path | None]:
-    directory = catalog / REPORTS_DIR
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{stem}.rejected.csv"
-    if rejected.empty:
-        path.unlink(missing_ok=True)
-        return directory / f"{stem}.json", None
-    _write_text(path, rejected.to_csv(index=False))
-    return directory / f"{stem}.json", path
 
 
 def _write_json(path: Path, document: dict[str, object]) -> None:

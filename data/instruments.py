@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -109,24 +111,51 @@ def _is_currency(base: str, quote: str) -> bool:
     return base in _FIAT or base in _METALS or Currency.from_internal_map(base) is not None
 
 
-def infer_precision(bars: Bars, kind: Kind) -> tuple[Precision, list[str]]:
-    """Decimals that reproduce every price and volume, with a note where the data has float noise."""
-    notes: list[str] = []
-    prices = np.concatenate([bars.open, bars.high, bars.low, bars.close])
-    price, noisy = decimals(prices, MAX_PRICE_PRECISION)
-    if noisy:
-        notes.append(f"prices carry more digits than a tick has; rounded to {price} decimals")
-    if kind is Kind.EQUITY:
-        return Precision(max(price, 2), 0), notes
-    size, _ = decimals(bars.volume, MAX_SIZE_PRECISION)
-    # One step of size should be worth well under one unit of the quote currency, or positions come in lumps. The
-    # first close decides: what bars follow must not change the instrument.
-    fine_enough = int(np.clip(np.ceil(np.log10(max(float(bars.close[0]), 1e-9))) + 1, 0, MAX_SIZE_PRECISION))
-    return Precision(price, max(size, fine_enough) if kind is not Kind.FX else size), notes
+@dataclass(frozen=True)
+class Measured:
+    """What bars need to be held.
+
+    Decimals that reproduce every price and every volume, whether they had to be rounded for it, the first close, by
+    which sizes are judged, and the lowest price.
+    """
+
+    price_decimals: int
+    noisy: bool
+    size_decimals: int
+    size_noisy: bool
+    first_close: float
+    lowest: float
+
+    def precision(self, kind: Kind) -> Precision:
+        """Decimals of an instrument that holds them."""
+        if kind is Kind.EQUITY:
+            return Precision(max(self.price_decimals, 2), 0)
+        # One step of size should be worth well under one unit of the quote currency, or positions come in lumps. The
+        # first close decides: what bars follow must not change the instrument.
+        fine = int(np.clip(np.ceil(np.log10(max(self.first_close, 1e-9))) + 1, 0, MAX_SIZE_PRECISION))
+        return Precision(
+            self.price_decimals, max(self.size_decimals, fine) if kind is not Kind.FX else self.size_decimals
+        )
 
 
-def decimals(values: FloatArray, limit: int) -> tuple[int, bool]:
-    """The least number of decimals that reproduces ``values``, and whether they had to be rounded for it.
+def measure(parts: Iterable[Bars]) -> Measured:
+    """Look at all bars."""
+    price = size = 0
+    noisy = size_noisy = False
+    first, lowest = 0.0, math.inf
+    for bars in parts:
+        first, lowest = first or float(bars.close[0]), min(lowest, float(bars.low.min()))
+        needed, rounded = decimals(
+            np.concatenate([bars.open, bars.high, bars.low, bars.close]), MAX_PRICE_PRECISION, price
+        )
+        price, noisy = max(price, needed), noisy or rounded
+        needed, rounded = decimals(bars.volume, MAX_SIZE_PRECISION, size)
+        size, size_noisy = max(size, needed), size_noisy or rounded
+    return Measured(price, noisy, size, size_noisy, first, lowest)
+
+
+def decimals(values: FloatArray, limit: int, least: int = 0) -> tuple[int, bool]:
+    """The least number of decimals, from ``least`` on, that reproduces values, and whether they were rounded for it.
 
     Digits beyond the 13th significant one are float noise, and in single precision all beyond what tells two
     such numbers apart. Where noise is larger than that (prices that were scaled or averaged), the decimals kept
@@ -134,14 +163,14 @@ def decimals(values: FloatArray, limit: int) -> tuple[int, bool]:
     """
     known = values[np.isfinite(values) & (values != 0)]
     if len(known) == 0:
-        return 0, False
+        return least, False
     size = np.abs(known)
     single = known.astype(np.float32)
     if bool((single == known).all()):
-        for count in range(limit + 1):
+        for count in range(least, limit + 1):
             if bool((np.round(known, count).astype(np.float32) == single).all()):
                 return count, bool((np.round(known, count) != known).any())
-    for count in range(limit + 1):
+    for count in range(least, limit + 1):
         if bool((np.abs(np.round(known, count) - known) <= 1e-13 * size + 1e-17).all()):
             return count, False
     return int(np.clip(9 - np.ceil(np.log10(size[0])), 0, limit)), True

@@ -17,7 +17,7 @@ from nautilus_trader.model.instruments import Instrument
 from numpy.typing import NDArray
 
 from data.bars import Bars, BarSize, iso
-from data.catalog import BarCatalog, bar_type, from_nautilus, rounded, to_nautilus
+from data.catalog import BarCatalog, bar_type, rounded, to_nautilus
 from data.errors import CatalogError, OptionError
 from data.instruments import Kind, Precision, kind_of, make_instrument, parse_instrument_id
 from data.spreads import HourlySpreads
@@ -117,12 +117,11 @@ def catalog_market(
     sizes = catalog.bar_sizes(instrument_id)
     size = BarSize.parse(bar) if bar is not None else _only_size(root, instrument_id, sizes)
     start_ns, end_ns = parse_span(start, end)
-    nautilus_bars = catalog.read(instrument, size, start_ns, end_ns)
-    if not nautilus_bars:
+    bars = catalog.bars(instrument, size, start_ns, end_ns)
+    if not len(bars):
         held = ", ".join(sizes) or "none"
         span = f" between {start or 'the first'} and {end or 'the last'}" if start or end else ""
         raise CatalogError(f"{root}: no {size} bars of {instrument_id}{span}; bar types held: {held}")
-    bars = from_nautilus(nautilus_bars)
     if bool((np.diff(bars.ts_close_ns) <= 0).any()):
         where = iso(int(bars.ts_close_ns[1:][np.diff(bars.ts_close_ns) <= 0][0]))
         raise CatalogError(f"{root}: bars of {instrument_id} overlap at {where}; ingest them again")
@@ -132,7 +131,8 @@ def catalog_market(
         kind=kind_of(instrument),
         size=size,
         bars=bars,
-        nautilus_bars=nautilus_bars,
+        # Not by NautilusTrader's own reader: it verifies no checksums, and a damaged file ends the process.
+        nautilus_bars=to_nautilus(bars, instrument, size),
         spreads=catalog.spreads(instrument, size),
     )
 
@@ -149,8 +149,10 @@ def _only_size(root: Path, instrument_id: str, sizes: list[str]) -> BarSize:
     if len(sizes) != 1:
         held = ", ".join(sizes) or "none"
         raise OptionError(f"{root}: say which bars of {instrument_id} with --bar; held: {held}")
-    step, unit = sizes[0].split("-")[:2]
-    return BarSize.parse(f"{step}{unit[0].lower()}")
+    size = BarSize.from_nautilus(sizes[0])
+    if size is None:
+        raise OptionError(f"{root}: bars of {instrument_id} are {sizes[0]}, which are not of time")
+    return size
 
 
 def _time(text: str | None, option: str, *, end: bool) -> int | None:
@@ -159,11 +161,13 @@ def _time(text: str | None, option: str, *, end: bool) -> int | None:
         return None
     try:
         stamp = pd.Timestamp(text)
+        if not pd.isna(stamp):
+            stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+            if end and len(text.strip()) <= 10:
+                stamp += pd.Timedelta(days=1)
+            stamp = stamp.as_unit("ns")
     except ValueError as error:
         raise OptionError(f"{option} {text!r} is no date; write 2024-01-31 or 2024-01-31T12:00") from error
     if pd.isna(stamp):
         raise OptionError(f"{option} {text!r} is no date; write 2024-01-31 or 2024-01-31T12:00")
-    stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
-    if end and len(text.strip()) <= 10:
-        stamp += pd.Timedelta(days=1)
     return stamp.value

@@ -1,27 +1,40 @@
-"""Checks on bars: which rows are accepted, why the others are not, and where bars are missing.
+"""Checks on bars: which rows are accepted, and why the others are not.
 
 Rejected rows are never dropped in silence: each keeps its file, row, reason and original fields.
 """
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from nautilus_trader.model.objects import PRICE_MAX, QUANTITY_MAX
 from numpy.typing import NDArray
 
-from data.bars import NANOS_PER_SECOND, Bars, BarSize, IntArray, iso
-from data.errors import DataError, OptionError
-from data.sources import PRICE_FIELDS, RawBars
+from data.bars import Bars, BarSize, IntArray, iso, joined
+from data.calendars import ALWAYS_OPEN, Calendar
+from data.gaps import Gaps, gaps_of
+from data.reading import PRICE_FIELDS, RawBars
+from data.spacing import require_spacing
+from data.spool import BarParts, Spool
 from data.times import NOT_A_TIME
 
-_DAY_NS = 86_400 * NANOS_PER_SECOND
-_CLEAR_STEPS = 5
-"""So many steps make the spacing of a file clear."""
+_FIELDS_MAX = 10_000
+"""No more letters of a rejected row are kept."""
+_STRAYS_SHARE = 0.01
+_YEAR_NS = 366 * 86_400 * 10**9
+MERGED_ROWS = 400_000
+"""Of parts that overlap so many bars are held before those are settled that no later part reaches back to."""
+
+CalendarBetween = Callable[[int, int], Calendar]
+"""Gives a calendar for the time between two stamps, nanoseconds, UTC."""
 
 
 class RejectReason(StrEnum):
@@ -40,22 +53,13 @@ class RejectReason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Gap:
-    """Missing bars between two accepted ones; both times are closes, nanoseconds, UTC."""
-
-    after_ns: int
-    before_ns: int
-    missing_bars: int
-
-
-@dataclass(frozen=True)
 class QualityReport:
-    """What was read from one or several files and what became of it."""
+    """What was read from one or several files and what became of it: ``rejected`` counts rows by reason."""
 
     rows_read: int
     rows_accepted: int
     rejected: dict[str, int]
-    gaps: list[Gap]
+    gaps: Gaps
     notes: list[str]
 
     @property
@@ -63,87 +67,24 @@ class QualityReport:
         """Rows that are no bars, whatever the reason."""
         return sum(self.rejected.values())
 
-    @property
-    def missing_bars(self) -> int:
-        """Bars missing in all gaps together."""
-        return sum(gap.missing_bars for gap in self.gaps)
-
     def as_dict(self) -> dict[str, object]:
-        """For JSON: counts, and every gap with its length."""
+        """For JSON: counts, and gaps with their lengths."""
         return {
             "rows_read": self.rows_read,
             "rows_accepted": self.rows_accepted,
             "rows_rejected": self.rows_rejected,
             "rejected": self.rejected,
-            "missing_bars": self.missing_bars,
-            "gaps": [
-                {"after": iso(gap.after_ns), "before": iso(gap.before_ns), "missing_bars": gap.missing_bars}
-                for gap in self.gaps
-            ],
+            "missing_bars": self.gaps.missing_bars,
+            "gap_count": self.gaps.count,
+            "gaps": [gap.as_dict() for gap in self.gaps.told],
             "notes": self.notes,
         }
 
 
-def infer_bar_size(sources: list[RawBars], given: BarSize | None) -> BarSize:
-    """The bar size of the files: the spacing that occurs most often, which must fit the one given.
-
-    Raises
-    ------
-    DataError
-        If there are too few rows to tell, the files differ, or the spacing is not the bar size given.
-    """
-    steps_of = [_steps(raw) for raw in sources]
-    _require_one_spacing(sources, steps_of)
-    steps = np.concatenate(steps_of)
-    if len(steps) == 0:
-        if given is not None:
-            return given
-        raise DataError(f"{sources[0].path}: too few rows to tell the bar size; give it with --bar")
-    lengths, counts = np.unique(steps, return_counts=True)
-    modal = int(lengths[np.argmax(counts)])
-    try:
-        found = BarSize.from_nanos(modal)
-    except OptionError:
-        found = None
-    if given is None:
-        if found is None:
-            advice = "bars longer than a day are not supported" if modal > _DAY_NS else "give it with --bar"
-            raise DataError(f"{sources[0].path}: rows are {_spelled(modal)} apart, which is no bar size; {advice}")
-        return found
-    # Thinly traded minutes may be mostly missing, so a wider spacing passes if it is whole; a narrower one cannot be.
-    if modal < given.nanos or modal % given.nanos or (modal > given.nanos and counts.max() > len(steps) / 2):
-        raise DataError(f"{sources[0].path}: rows are {_spelled(modal)} apart, but --bar says {given}")
-    return given
-
-
-def _steps(raw: RawBars) -> IntArray:
-    steps = np.diff(np.sort(raw.stamp_ns[raw.stamp_ns != NOT_A_TIME]))
-    return steps[steps > 0]
-
-
-def _require_one_spacing(sources: list[RawBars], steps_of: list[IntArray]) -> None:
-    """Raise DataError where files clearly hold bars of different sizes, such as a directory with 1h and 30m."""
-    clear: dict[int, RawBars] = {}
-    for raw, steps in zip(sources, steps_of, strict=True):
-        lengths, counts = np.unique(steps, return_counts=True)
-        if len(steps) >= _CLEAR_STEPS and counts.max() > len(steps) / 2:
-            clear.setdefault(int(lengths[np.argmax(counts)]), raw)
-    if len(clear) > 1:
-        found = ", ".join(f"{_spelled(nanos)} in {raw.path}" for nanos, raw in sorted(clear.items()))
-        raise DataError(f"the files hold bars of different sizes ({found}); ingest each size by itself")
-
-
-def _spelled(nanos: int) -> str:
-    if nanos > _DAY_NS:
-        return f"{nanos / _DAY_NS:g} days"
-    try:
-        return str(BarSize.from_nanos(nanos))
-    except OptionError:
-        return f"{nanos / NANOS_PER_SECOND:g} s"
-
-
-def check(sources: list[RawBars], size: BarSize) -> tuple[Bars, QualityReport, pd.DataFrame]:
-    """Join files in time order and separate bars from rejected rows.
+def check(
+    sources: list[RawBars], size: BarSize, calendar: Calendar = ALWAYS_OPEN
+) -> tuple[Bars, QualityReport, pd.DataFrame]:
+    """Join files in time order and separate bars from rejected rows; ``calendar`` says which bars are to be expected.
 
     Returns
     -------
@@ -151,9 +92,9 @@ def check(sources: list[RawBars], size: BarSize) -> tuple[Bars, QualityReport, p
     ``file, row, reason`` and the file's own fields as one text column ``fields``.
     """
     notes: list[str] = []
-    ordered = sorted((_forward(raw, notes) for raw in sources), key=_middle_time)
+    ordered = sorted((_forward(raw, notes, _runs_backwards(raw)) for raw in sources), key=_middle_time)
     shift = {raw.path: size.nanos if raw.stamp == "open" else 0 for raw in ordered}
-    reasons = [_row_reasons(raw, size) for raw in ordered]
+    reasons = [_row_reasons(raw, size, calendar) for raw in ordered]
     close_ns = np.concatenate([raw.stamp_ns + shift[raw.path] for raw in ordered])
     reason = np.concatenate(reasons)
     fine = np.flatnonzero(reason == "")
@@ -162,25 +103,147 @@ def check(sources: list[RawBars], size: BarSize) -> tuple[Bars, QualityReport, p
     values = {name: np.concatenate([raw.values[name] for raw in ordered]) for name in (*PRICE_FIELDS, "volume")}
     bars = Bars(close_ns, values["open"], values["high"], values["low"], values["close"], values["volume"])[accepted]
     rejected = _rejected_rows(ordered, reason)
-    counts = {str(name): int((rejected["reason"] == str(name)).sum()) for name in RejectReason}
     report = QualityReport(
         rows_read=sum(len(raw.row) + len(raw.broken_rows) for raw in ordered),
         rows_accepted=len(bars),
-        rejected={name: count for name, count in counts.items() if count},
-        gaps=find_gaps(bars.ts_close_ns, size),
+        rejected=_told(Counter(rejected["reason"])),
+        gaps=gaps_of([bars], size, calendar),
         notes=notes,
     )
     return bars, report, rejected
 
 
-def find_gaps(ts_close_ns: IntArray, size: BarSize) -> list[Gap]:
-    """Every place where more than one bar length lies between neighbours. Knows no sessions: a weekend is a gap."""
-    # Rounded, for a day has 23 or 25 hours where the clocks change.
-    bars_apart = (np.diff(ts_close_ns) + size.nanos // 2) // size.nanos
-    return [
-        Gap(int(ts_close_ns[index]), int(ts_close_ns[index + 1]), int(bars_apart[index]) - 1)
-        for index in np.flatnonzero(bars_apart > 1)
-    ]
+def sift(
+    parts: Iterable[RawBars],
+    size: BarSize,
+    spools: Callable[[], Spool],
+    calendar: CalendarBetween,
+    reject: Callable[[pd.DataFrame], None],
+) -> tuple[BarParts | None, QualityReport]:
+    """The same as :func:`check` for rows too many to hold at once; bars lie in a spool. None are None.
+
+    Rejected rows go to ``reject``.
+
+    ``calendar`` gives that for the time between two stamps, for nobody knows beforehand where such rows end.
+    No more of them is in memory than a part, or parts that overlap, while the fewest bars are found that must go. Of
+    those that go because parts overlap the report knows time and close alone.
+
+    Raises
+    ------
+    DataError
+        If a part has bars of another size.
+    """
+    notes: list[str] = []
+    calendars = _Calendars(calendar)
+    counts: Counter[str] = Counter()
+
+    def gone(rows: pd.DataFrame) -> None:
+        counts.update(rows["reason"])
+        reject(rows)
+
+    read = 0
+    spool = spools()
+    backwards: dict[Path, bool] = {}
+    for raw in parts:
+        require_spacing(raw, size, begins=raw.path not in backwards)
+        # A file's beginning tells for all of it: of its last rows there may be too few.
+        forward = _forward(raw, notes, backwards.setdefault(raw.path, _runs_backwards(raw)))
+        reason = _row_reasons(forward, size, calendars.of(*time_between([raw])))
+        close_ns = forward.stamp_ns + (size.nanos if raw.stamp == "open" else 0)
+        ordered = reason.copy()
+        _reject_disorder(close_ns, np.flatnonzero(reason == ""), ordered)
+        # Single strays and doubles can be told by their neighbours; of more the parts around them must tell.
+        if np.count_nonzero(ordered == str(RejectReason.OUT_OF_ORDER)) <= _STRAYS_SHARE * len(ordered):
+            reason = ordered
+        values = (forward.values[name] for name in (*PRICE_FIELDS, "volume"))
+        spool.append(Bars(close_ns, *values)[reason == ""], raw.path)
+        gone(_rejected_rows([forward], reason))
+        read += len(raw.row) + len(raw.broken_rows)
+    bars: BarParts | None = None
+    if len(spool):
+        bars = spool.in_order()
+        if bars is None:
+            bars = _in_order(spool, spools(), gone)
+    report = QualityReport(
+        rows_read=read,
+        rows_accepted=0 if bars is None else len(bars),
+        rejected=_told(counts),
+        gaps=Gaps.of(()) if bars is None else gaps_of(bars, size, calendar(bars.first_ns, bars.last_ns)),
+        notes=list(dict.fromkeys(notes)),
+    )
+    return bars, report
+
+
+class _Calendars:
+    """The calendar of one part after the other, made anew only where it does not reach far enough: that takes a second.
+
+    Parameters
+    ----------
+    make
+        Gives that for the time between two stamps.
+    """
+
+    def __init__(self, make: CalendarBetween) -> None:
+        self._make = make
+        self._span = 1, 0
+        self._known = ALWAYS_OPEN
+
+    def of(self, first_ns: int, last_ns: int) -> Calendar:
+        """One that reaches from one stamp to the other."""
+        if not self._span[0] <= first_ns <= last_ns <= self._span[1]:
+            # A year further than asked for, for the parts to come.
+            self._span = first_ns - _YEAR_NS, last_ns + _YEAR_NS
+            self._known = self._make(*self._span)
+        return self._known
+
+
+def _told(counts: Counter[str]) -> dict[str, int]:
+    return {str(name): counts[str(name)] for name in RejectReason if counts[str(name)]}
+
+
+def _in_order(spool: Spool, into: Spool, reject: Callable[[pd.DataFrame], None]) -> BarParts:
+    """Parts that overlap put in order; those alone are in memory that overlap, and of more than MERGED_ROWS the end.
+
+    Where files overlap their neighbours all along, what no later part reaches back to is settled as they go.
+    """
+    held: list[tuple[Bars, Path]] = []
+    limit = MERGED_ROWS
+    for part, path, next_ns in spool.by_middle():
+        held.append((part, path))
+        count = sum(len(bars) for bars, _ in held)
+        over = next_ns > max(int(bars.ts_close_ns.max()) for bars, _ in held)
+        if not over and count <= limit:
+            continue
+        bars, files = _risen(held, reject)
+        settled = int(np.searchsorted(bars.ts_close_ns, next_ns))
+        into.append(bars[slice(0, settled)], path)
+        rest, names = bars[slice(settled, None)], files[settled:]
+        # In the order in which they rise: a file may come twice.
+        begins = np.flatnonzero(names[1:] != names[:-1]) + 1 if len(names) else names
+        held = [
+            (rest[slice(begin, end)], names[begin])
+            for begin, end in itertools.pairwise([0, *begins.tolist(), len(names)])
+            if end > begin
+        ]
+        # What cannot be settled yet is not looked through again with each part.
+        limit = max(MERGED_ROWS, 2 * len(rest))
+    ordered = into.in_order()
+    assert ordered is not None, "settled bars overlap"
+    return ordered
+
+
+def _risen(held: list[tuple[Bars, Path]], reject: Callable[[pd.DataFrame], None]) -> tuple[Bars, NDArray[np.object_]]:
+    """Bars of several parts that rise in time, with their files; the others are rejected."""
+    bars = joined([part for part, _ in held])
+    files = np.repeat(np.array([path for _, path in held], dtype=object), [len(part) for part, _ in held])
+    reason = np.full(len(bars), "", dtype=object)
+    _reject_disorder(bars.ts_close_ns, np.arange(len(bars)), reason)
+    bad = np.flatnonzero(reason != "")
+    if len(bad):
+        stamps, closes = bars.ts_close_ns[bad], bars.close[bad]
+        told = [f"closes {iso(int(ts))} at {close:.10g}" for ts, close in zip(stamps, closes, strict=True)]
+        reject(pd.DataFrame({"file": files[bad].astype(str), "row": 0, "reason": reason[bad], "fields": told}))
+    return bars[reason == ""], files[reason == ""]
 
 
 def _middle_time(raw: RawBars) -> float:
@@ -189,11 +252,21 @@ def _middle_time(raw: RawBars) -> float:
     return float(np.median(known)) if len(known) else 0.0
 
 
-def _forward(raw: RawBars, notes: list[str]) -> RawBars:
+def time_between(sources: list[RawBars]) -> tuple[int, int]:
+    """The time in which nearly all stamps lie: a single one from the far future would make a calendar of centuries."""
+    known = [raw.stamp_ns[raw.stamp_ns != NOT_A_TIME] for raw in sources]
+    ends = [np.quantile(stamps, (0.001, 0.999)) for stamps in known if len(stamps)]
+    return (int(min(low for low, _ in ends)), int(max(high for _, high in ends))) if ends else (0, 0)
+
+
+def _runs_backwards(raw: RawBars) -> bool:
+    steps = np.diff(raw.stamp_ns[raw.stamp_ns != NOT_A_TIME])
+    return bool(len(steps) >= 2 and np.count_nonzero(steps < 0) > np.count_nonzero(steps > 0))
+
+
+def _forward(raw: RawBars, notes: list[str], backwards: bool) -> RawBars:
     """Turn a file that runs from new to old around; some vendors write all of theirs so."""
-    known = raw.stamp_ns[raw.stamp_ns != NOT_A_TIME]
-    steps = np.diff(known)
-    if len(steps) < 2 or np.count_nonzero(steps < 0) <= np.count_nonzero(steps > 0):
+    if not backwards:
         return raw
     notes.append(f"{raw.path.name}: rows run from new to old; read backwards")
     back = slice(None, None, -1)
@@ -208,10 +281,13 @@ def _forward(raw: RawBars, notes: list[str]) -> RawBars:
         original=raw.original.iloc[back].reset_index(drop=True),
         broken_rows=raw.broken_rows,
         notes=raw.notes,
+        time_form=raw.time_form,
+        time_sample=raw.time_sample,
+        share=raw.share,
     )
 
 
-def _row_reasons(raw: RawBars, size: BarSize) -> NDArray[np.object_]:
+def _row_reasons(raw: RawBars, size: BarSize, calendar: Calendar) -> NDArray[np.object_]:
     """The first reason against each row that can be seen from the row alone; empty where there is none."""
     opened, high, low, close = (raw.values[name] for name in PRICE_FIELDS)
     volume = raw.values["volume"]
@@ -225,7 +301,7 @@ def _row_reasons(raw: RawBars, size: BarSize) -> NDArray[np.object_]:
             (RejectReason.BAD_VOLUME, volume < 0),
             (RejectReason.TOO_LARGE, (prices > PRICE_MAX).any(axis=0) | (volume > QUANTITY_MAX)),
             (RejectReason.INCONSISTENT, (high < np.maximum(opened, close)) | (low > np.minimum(opened, close))),
-            (RejectReason.OFF_GRID, _off_grid(raw.wall_ns, bad_time, size)),
+            (RejectReason.OFF_GRID, _off_grid(raw, bad_time, size, calendar)),
         )
     reason = np.full(len(raw.row), "", dtype=object)
     for name, failed in reversed(tests):
@@ -233,15 +309,22 @@ def _row_reasons(raw: RawBars, size: BarSize) -> NDArray[np.object_]:
     return reason
 
 
-def _off_grid(wall_ns: IntArray, bad_time: NDArray[np.bool_], size: BarSize) -> NDArray[np.bool_]:
-    """Rows off the grid that most rows of the file lie on, on its own wall clock (sessions may open at half past)."""
-    phase = wall_ns % size.nanos
+def _off_grid(raw: RawBars, bad_time: NDArray[np.bool_], size: BarSize, calendar: Calendar) -> NDArray[np.bool_]:
+    """Rows off the grid that most rows of the file lie on: sessions may open at half past.
+
+    It is one of the file's own wall clock, or one counted from where the market's sessions begin, which in winter is
+    another hour than in summer.
+    """
+    phase = raw.wall_ns % size.nanos
     known = phase[~bad_time]
     if len(known) == 0:
-        return np.zeros(len(wall_ns), dtype=bool)
+        return np.zeros(len(phase), dtype=bool)
     phases, counts = np.unique(known, return_counts=True)
-    off: NDArray[np.bool_] = (phase != phases[np.argmax(counts)]) & ~bad_time
-    return off
+    on_grid: NDArray[np.bool_] = phase == phases[np.argmax(counts)]
+    of_spans = calendar.on_grid_of_spans(raw.stamp_ns, size.nanos)
+    if np.count_nonzero(of_spans & ~bad_time) > counts.max():
+        on_grid = of_spans
+    return ~on_grid & ~bad_time & ~calendar.is_boundary(raw.stamp_ns)
 
 
 def _reject_disorder(close_ns: IntArray, fine: IntArray, reason: NDArray[np.object_]) -> None:
@@ -272,6 +355,18 @@ def _reject_disorder(close_ns: IntArray, fine: IntArray, reason: NDArray[np.obje
     reason[fine[~kept & ~duplicate]] = str(RejectReason.OUT_OF_ORDER)
 
 
+def _as_written(rows: pd.DataFrame) -> list[str]:
+    """A file's own fields, a text for each row."""
+    texts: list[list[str]] = []
+    for index in range(rows.shape[1]):
+        column = rows.iloc[:, index]
+        # Bytes are a fixed-point number of NautilusTrader's, or what nobody can read.
+        has_bytes = column.map(lambda value: isinstance(value, bytes)).any()
+        readable = column.map(lambda value: value.hex() if isinstance(value, bytes) else value) if has_bytes else column
+        texts.append(readable.astype("string").fillna("").tolist())
+    return [",".join(fields)[:_FIELDS_MAX] for fields in zip(*texts, strict=True)]
+
+
 def _rejected_rows(sources: list[RawBars], reason: NDArray[np.object_]) -> pd.DataFrame:
     parts: list[pd.DataFrame] = []
     start = 0
@@ -281,7 +376,7 @@ def _rejected_rows(sources: list[RawBars], reason: NDArray[np.object_]) -> pd.Da
         bad = np.flatnonzero(own != "")
         fields: list[str] = []
         if len(bad):
-            fields = raw.original.iloc[bad].astype("string").fillna("").agg(",".join, axis=1).tolist()
+            fields = _as_written(raw.original.iloc[bad])
         parts.append(pd.DataFrame({"file": str(raw.path), "row": raw.row[bad], "reason": own[bad], "fields": fields}))
         if raw.broken_rows:
             rows, texts = zip(*raw.broken_rows, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,6 +42,15 @@ class HourlySpreads:
         hour, row = np.unique(hour_of(bid.ts_close_ns), return_inverse=True)
         count = np.bincount(row)
         return cls(hour, np.bincount(row, weights=half) / count, count.astype(np.int64))
+
+    @classmethod
+    def together(cls, parts: Sequence[HourlySpreads]) -> HourlySpreads:
+        """Measurements of successive bars as one; an hour may lie in two of them."""
+        bars = np.concatenate([part.bars for part in parts])
+        total = np.concatenate([part.half_spread_bps for part in parts]) * bars
+        hour, row = np.unique(np.concatenate([part.hour for part in parts]), return_inverse=True)
+        count = np.bincount(row, weights=bars)
+        return cls(hour, np.bincount(row, weights=total) / count, count.astype(np.int64))
 
     @classmethod
     def parse(cls, text: str) -> HourlySpreads:

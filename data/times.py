@@ -21,6 +21,7 @@ NOT_A_TIME = np.iinfo(np.int64).min
 _EPOCH_UNITS = (("s", 1e8, 1e10, 10**9), ("ms", 1e11, 1e13, 10**6), ("us", 1e14, 1e16, 10**3), ("ns", 1e17, 1e19, 1))
 
 # A clock time, and then its offset from UTC: "00:30Z", "00:30:00+01:00", "00:30:00.000 GMT+0100", "00:30+00".
+_WITH_OFFSET = " with their UTC offset"
 _ZONED = r"^(.*\d:\d{2}[:.,\d]*)\s*(Z|UTC|GMT|(?:UTC|GMT)?[+-]\d{2}(?::?\d{2})?)$"
 
 # Day-first and month-first dates are told apart by the values of a file, where they can be.
@@ -44,8 +45,14 @@ class Times:
     wall_ns: IntArray
     description: str
 
+    def since(self, row: int) -> Times:
+        """Without the first so many."""
+        return Times(self.utc_ns[row:], self.wall_ns[row:], self.description)
 
-def parse_times(values: pd.Series, where: str, tz: str | None, time_format: str | None) -> Times:
+
+def parse_times(
+    values: pd.Series, where: str, tz: str | None, time_format: str | None, form: str | None = None
+) -> Times:
     """Read a column of epochs, strings or timestamps.
 
     Parameters
@@ -58,6 +65,8 @@ def parse_times(values: pd.Series, where: str, tz: str | None, time_format: str 
         Time zone of stamps that carry none; UTC when None.
     time_format
         A strptime format that overrides detection.
+    form
+        The description of how earlier rows of the same column were read; these are read alike.
 
     Rows are numbered in messages by the index of ``values``.
 
@@ -76,18 +85,50 @@ def parse_times(values: pd.Series, where: str, tz: str | None, time_format: str 
         return _localized(values, tz, "timestamps")
     if time_format is not None:
         return _from_format(values.astype("string").str.strip(), time_format, where, tz)
+    whole = _whole_numbers(values)
+    if whole is not None:
+        values = whole
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
     if _looks_like_epochs(numbers):
-        return _from_epochs(values, numbers, where)
-    return _from_text(values.astype("string").str.strip(), where, tz)
+        return _from_epochs(values, numbers, where, form)
+    return _from_text(values.astype("string").str.strip(), where, tz, form)
 
 
 def require_time_zone(tz: str) -> None:
     """Raise OptionError for a time zone that does not exist."""
+    _zone(tz)
+
+
+def _zone(tz: str) -> tuple[str, pd.Timedelta]:
+    """A zone, and how far a clock is ahead of it: brokers' servers run at ``America/New_York+07:00``."""
+    if _is_zone(tz):
+        return tz, pd.Timedelta(0)  # Etc/GMT+3 is a zone of its own, and three hours behind
+    match = re.fullmatch(r"([A-Za-z]+/[A-Za-z_/]+)([+-])(\d{1,2}):?(\d{2})?", tz)
+    if match is None or not _is_zone(match[1]):
+        raise OptionError(f"--tz {tz}: no such time zone; use a name such as America/New_York")
+    ahead = pd.Timedelta(hours=int(match[3]), minutes=int(match[4] or 0))
+    return match[1], ahead if match[2] == "+" else -ahead
+
+
+def _is_zone(name: str) -> bool:
     try:
-        pd.Timestamp(0).tz_localize(tz)
-    except Exception as error:  # whichever of three libraries looked the name up
-        raise OptionError(f"--tz {tz}: no such time zone; use a name such as America/New_York") from error
+        pd.Timestamp(0).tz_localize(name)
+    except Exception:  # of whichever of three libraries looked the name up
+        return False
+    return True
+
+
+def _whole_numbers(values: pd.Series) -> pd.Series | None:
+    """Texts of whole numbers as such, by Arrow, which is many times faster; None where any is something else."""
+    if not isinstance(values.dtype, pd.ArrowDtype):
+        return None
+    try:
+        numbers = pa.array(values, type=pa.string()).cast(pa.int64())
+    except (pa.ArrowException, TypeError):
+        return None
+    if numbers.null_count:
+        return None
+    return pd.Series(numbers.to_numpy(zero_copy_only=False), index=values.index)
 
 
 def _looks_like_epochs(numbers: NDArray[np.float64]) -> bool:
@@ -96,7 +137,7 @@ def _looks_like_epochs(numbers: NDArray[np.float64]) -> bool:
     return len(finite) * 2 > len(numbers) and float(np.median(finite)) >= _EPOCH_UNITS[0][1]
 
 
-def _from_epochs(values: pd.Series, numbers: NDArray[np.float64], where: str) -> Times:
+def _from_epochs(values: pd.Series, numbers: NDArray[np.float64], where: str, form: str | None) -> Times:
     unit_of_row = np.full(len(numbers), -1)
     for index, (_, low, high, _) in enumerate(_EPOCH_UNITS):
         unit_of_row[(numbers >= low) & (numbers < high)] = index
@@ -111,6 +152,11 @@ def _from_epochs(values: pd.Series, numbers: NDArray[np.float64], where: str) ->
         )
         raise DataError(f"{where}: epoch units are mixed within the file: {rows}. Split the file by unit and try again")
     name, _, _, factor = _EPOCH_UNITS[units[0]]
+    if form is not None and form != f"epoch {name}":
+        raise DataError(
+            f"{where}: epoch units are mixed within the file: {form.removeprefix('epoch ')}, and from row "
+            f"{values.index[0]} {name}. Split the file by unit and try again"
+        )
     whole = pd.to_numeric(values, errors="coerce")
     good = unit_of_row >= 0
     stamps = np.full(len(numbers), NOT_A_TIME, dtype=np.int64)
@@ -137,7 +183,7 @@ def _from_format(text: pd.Series, time_format: str, where: str, tz: str | None) 
     return _localized(parsed, tz, described)
 
 
-def _from_text(text: pd.Series, where: str, tz: str | None) -> Times:
+def _from_text(text: pd.Series, where: str, tz: str | None, known: str | None) -> Times:
     sample = text[text.notna() & (text != "")].iloc[:10_000]
     if sample.empty:
         raise DataError(f"{where}: the time column is empty")
@@ -151,7 +197,7 @@ def _from_text(text: pd.Series, where: str, tz: str | None) -> Times:
             text = text.str.replace(r"^(\d{4})[./](\d{1,2})[./](\d{1,2})", r"\1-\2-\3", regex=True)
         described = "year-first dates"
     elif sample.str.match(_YEAR_LAST).mean() > 0.5:
-        text, described = _year_last_as_iso(text, where)
+        text, described = _year_last_as_iso(text, where, known)
     elif sample.str.match(_SHORT_YEAR).mean() > 0.5:
         raise AmbiguousSource(
             f"{where}: {sample.iloc[0]!r} has a year of two digits. Say how it is written, "
@@ -165,13 +211,15 @@ def _from_text(text: pd.Series, where: str, tz: str | None) -> Times:
     if form == "ISO8601" and bool(sample.str.contains(r"\d\s*[AP]\.?M\.?$", case=False).mean() > 0.5):
         form = "mixed"  # the year stands first by now, so that no order of day and month is guessed
     has_zone = _matches(text, _ZONED)
-    if bool(has_zone[sample.index].mean() > 0.5):
+    # As earlier rows were read; where these say otherwise they are no times.
+    zoned_file = bool(has_zone[sample.index].mean() > 0.5) if known is None else known.endswith(_WITH_OFFSET)
+    if zoned_file:
         zoned = text.str.extract(_ZONED)
         offset = zoned[1].str.replace(r"^(?:UTC|GMT)(?=[+-])", "", regex=True).replace({"UTC": "Z", "GMT": "Z"})
         aware = pd.to_datetime(zoned[0] + offset, format=form, errors="coerce", utc=True)
         _require_mostly_read(aware.isna(), original, where)
         wall = pd.to_datetime(zoned[0], format=form, errors="coerce")
-        return _from_aware(aware, wall, f"{described} with their UTC offset")
+        return _from_aware(aware, wall, f"{described}{_WITH_OFFSET}")
     # A single stamp with an offset among others without is not comparable to them.
     naive = pd.to_datetime(text.where(~has_zone), format=form, errors="coerce")
     _require_mostly_read(naive.isna(), original, where)
@@ -184,10 +232,13 @@ def _matches(text: pd.Series, pattern: str) -> pd.Series:
     return pd.Series(found.fill_null(False).to_numpy(zero_copy_only=False), index=text.index)
 
 
-def _year_last_as_iso(text: pd.Series, where: str) -> tuple[pd.Series, str]:
+def _year_last_as_iso(text: pd.Series, where: str, known: str | None) -> tuple[pd.Series, str]:
     fields = text.str.extract(_YEAR_LAST)
     first, second = (pd.to_numeric(fields[column], errors="coerce") for column in (0, 2))
     day_first, month_first = bool((first > 12).any()), bool((second > 12).any())
+    if known is not None and known.startswith(("day-first", "month-first")):
+        # As earlier rows were read; where these say otherwise they are no times.
+        day_first, month_first = known.startswith("day-first"), known.startswith("month-first")
     if day_first == month_first:
         why = "both places exceed 12" if day_first else "no place exceeds 12"
         example = text[fields[0].notna()].iloc[0]
@@ -217,7 +268,7 @@ def _suggested_formats(example: str, *orders: str) -> str:
 
 def _require_mostly_read(missing: pd.Series, values: pd.Series, where: str) -> None:
     if bool(missing.mean() > 0.5):
-        example = values[missing].iloc[0]
+        example = str(values[missing].iloc[0])[:60]
         raise DataError(
             f"{where}: {example!r} is not read as a time. Name the right column with --columns time=NAME, "
             "or its format with --time-format"
@@ -232,9 +283,9 @@ def _localized(stamps: pd.Series, tz: str | None, described: str) -> Times:
     wall_ns = _as_ns(stamps)
     if tz is None or tz.upper() == "UTC":
         return Times(wall_ns, wall_ns, f"{described}, taken as UTC")
-    require_time_zone(tz)
+    zone, ahead = _zone(tz)
     # The hour that a change of clocks repeats or skips cannot be placed: such rows are rejected by name.
-    aware = stamps.dt.tz_localize(tz, ambiguous="NaT", nonexistent="NaT")
+    aware = (stamps - ahead).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
     return Times(_as_ns(aware.dt.tz_convert("UTC").dt.tz_localize(None)), wall_ns, f"{described}, wall clock of {tz}")
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from nautilus_trader.model.data import Bar
 from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
 from data.bars import Bars, BarSize
-from data.catalog import BarCatalog, from_nautilus
+from data.catalog import BarCatalog, bar_type
 from data.instruments import Kind, Precision, make_instrument, parse_instrument_id
-from data.sources import RawBars, ReadOptions, read_source
+from data.reading import RawBars, ReadOptions
+from data.sources import read_source
 
 HALF_HOUR = BarSize.parse("30m")
 START = "2024-01-01"
@@ -73,8 +76,9 @@ def kline_lines(count: int = 8, start: str = START, *, unit: str = "ms", every: 
 
 
 def read(path: Path, **options: object) -> RawBars:
-    """Read one file with these options."""
-    return read_source(path, ReadOptions(**options))  # type: ignore[arg-type]
+    """Read one file with these options; it is short, and comes in one part."""
+    (raw,) = read_source(path, ReadOptions(**options))  # type: ignore[arg-type]
+    return raw
 
 
 def opens(raw: RawBars) -> list[str]:
@@ -82,12 +86,31 @@ def opens(raw: RawBars) -> list[str]:
     return [str(pd.Timestamp(ns)) for ns in raw.stamp_ns]
 
 
+def from_nautilus(bars: list[Bar]) -> Bars:
+    """Plain arrays from NautilusTrader's objects, each value the float64 nearest to its decimal."""
+    times = np.fromiter((b.ts_init for b in bars), dtype=np.int64, count=len(bars))
+    values = [[b.open, b.high, b.low, b.close, b.volume] for b in bars]
+    # By their decimals: NautilusTrader divides a 128-bit integer, and the quotient may miss by one digit.
+    return Bars(times, *np.array([[float(str(value)) for value in row] for row in values]).reshape(len(bars), 5).T)
+
+
 def held(catalog: Path, instrument_id: str = "BTCUSDT.TEST", size: BarSize = HALF_HOUR) -> Bars:
     """All bars that a catalog holds of an instrument."""
     opened = BarCatalog(catalog)
     instrument = opened.instrument(instrument_id)
     assert instrument is not None
-    return from_nautilus(opened.read(instrument, size))
+    return from_nautilus(read_by_nautilus(catalog, instrument, size))
+
+
+def read_by_nautilus(
+    catalog: Path, wanted: Instrument, size: BarSize, start_ns: int | None = None, end_ns: int | None = None
+) -> list[Bar]:
+    """Bars as NautilusTrader's own reader finds them, once what was begun in the catalog is finished."""
+    BarCatalog(catalog)
+    kind = str(bar_type(wanted, size))
+    if not (catalog / "data" / "bar" / kind).is_dir():
+        return []
+    return list(ParquetDataCatalog(str(catalog.resolve())).bars([kind], start=start_ns, end=end_ns))
 
 
 def tree(directory: Path) -> dict[str, tuple[bytes, int]]:

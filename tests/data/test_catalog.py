@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,17 +17,17 @@ from nautilus_trader.model.objects import PRICE_MAX
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
 from data.bars import Bars, BarSize
-from data.catalog import JOURNAL, STAGING_PREFIX, BarCatalog, Outcome, from_nautilus, to_nautilus
+from data.catalog import JOURNAL, STAGING_PREFIX, BarCatalog, Outcome, to_nautilus
 from data.errors import CatalogError, DataError
 from data.instruments import Kind, Precision, make_instrument, parse_instrument_id
 from tests.conftest import clean_environment
-from tests.data.files import HALF_HOUR, START_NS, bars, instrument, tree
+from tests.data.files import HALF_HOUR, START_NS, bars, from_nautilus, instrument, read_by_nautilus, tree
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def all_bars(root: Path, wanted: Instrument | None = None, size: BarSize = HALF_HOUR) -> Bars:
-    return from_nautilus(BarCatalog(root).read(wanted or instrument(), size))
+    return from_nautilus(read_by_nautilus(root, wanted or instrument(), size))
 
 
 def joined(*parts: Bars) -> Bars:
@@ -74,9 +75,9 @@ def test_reading_is_bounded_by_closes_on_both_sides(tmp_path: Path) -> None:
     catalog = BarCatalog(tmp_path, create=True)
     catalog.write(bars(), instrument(), HALF_HOUR)
     ts = bars().ts_close_ns
-    part = from_nautilus(catalog.read(instrument(), HALF_HOUR, int(ts[2]), int(ts[5])))
+    part = catalog.bars(instrument(), HALF_HOUR, int(ts[2]), int(ts[5]))
     assert part.ts_close_ns.tolist() == ts[2:6].tolist()
-    assert catalog.read(instrument(), BarSize.parse("1h")) == []
+    assert len(catalog.bars(instrument(), BarSize.parse("1h"))) == 0
 
 
 # --- outcomes -----------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def test_a_damaged_file_in_the_catalog_is_named(tmp_path: Path) -> None:
     file = next((tmp_path / "data" / "bar").rglob("*.parquet"))
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(CatalogError, match="damaged"):
-        all_bars(tmp_path)
+        BarCatalog(tmp_path).bars(instrument(), HALF_HOUR)
 
 
 def test_a_second_ingest_at_the_same_time_is_refused(tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_a_disk_that_refuses_leaves_the_catalog_as_it_was(tmp_path: Path, monkey
     def no_space(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ParquetDataCatalog, "write_data", no_space)
+    monkeypatch.setattr(pyarrow.parquet.ParquetWriter, "write_batch", no_space)
     with pytest.raises(CatalogError, match="No space left"):
         catalog.write(bars(close=200.0), instrument(), HALF_HOUR)
     assert tree(tmp_path) == before

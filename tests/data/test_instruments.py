@@ -14,9 +14,9 @@ from data.instruments import (
     Precision,
     decimals,
     guess_kind,
-    infer_precision,
     kind_of,
     make_instrument,
+    measure,
     parse_instrument_id,
 )
 
@@ -110,7 +110,7 @@ def test_a_cheap_coin_keeps_whole_sizes_and_a_dear_one_gets_fractions() -> None:
     def size_decimals(price: float) -> int:
         column = np.array([price, price])
         bars = Bars(np.array([1, 2]), column, column, column, column, np.array([5.0, 6.0]))
-        return infer_precision(bars, Kind.CRYPTO)[0].size
+        return measure([bars]).precision(Kind.CRYPTO).size
 
     assert size_decimals(0.00001) == 0
     assert size_decimals(40_000.0) == 6
@@ -119,7 +119,7 @@ def test_a_cheap_coin_keeps_whole_sizes_and_a_dear_one_gets_fractions() -> None:
 def test_shares_have_cents_and_whole_sizes() -> None:
     column = np.array([10.0, 11.0])
     bars = Bars(np.array([1, 2]), column, column, column, column, np.array([5.5, 6.0]))
-    assert infer_precision(bars, Kind.EQUITY)[0] == Precision(2, 0)
+    assert measure([bars]).precision(Kind.EQUITY) == Precision(2, 0)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("15s", 15), ("30m", 1800), ("60m", 3600), ("1H", 3600), ("1d", 86_400)])

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.catalog import BarCatalog, from_nautilus
+from data.catalog import BarCatalog
 from data.errors import CatalogError, OptionError
 from data.instruments import Kind
 from data.market import catalog_market, sp500_market, synthetic_market
 from data.synthetic import SyntheticConfig
-from tests.data.files import HALF_HOUR, START_NS, bars, instrument
+from tests.data.files import HALF_HOUR, START_NS, bars, from_nautilus, instrument
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +96,9 @@ def test_several_bar_sizes_must_be_told_apart(tmp_path: Path) -> None:
     catalog.write(bars()[::2], instrument(), type(HALF_HOUR).parse("1h"))
     with pytest.raises(OptionError, match="--bar; held: 1-HOUR-LAST-EXTERNAL, 30-MINUTE-LAST-EXTERNAL"):
         catalog_market(tmp_path, "BTCUSDT.TEST", None)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31", "1500-01-01", "2262-04-11", "soon"])
+def test_a_time_that_no_bar_can_have_is_an_error_of_the_options(catalog: Path, text: str) -> None:
+    with pytest.raises(OptionError, match=f"--end '{text}' is no date"):
+        catalog_market(catalog, "BTCUSDT.TEST", None, None, text)

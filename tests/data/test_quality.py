@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from data.bars import Bars, BarSize
 from data.errors import DataError
-from data.quality import QualityReport, RejectReason, check, find_gaps, infer_bar_size
-from data.sources import RawBars
+from data.gaps import Gap, Gaps, find_gaps
+from data.quality import QualityReport, RejectReason, check
+from data.reading import RawBars
+from data.spacing import infer_bar_size
 from data.times import NOT_A_TIME
 from tests.data.files import HALF_HOUR, candles, read, write_csv, write_text
 
@@ -212,15 +214,15 @@ def test_days_stay_on_their_grid_when_the_clocks_change(tmp_path: Path, with_off
     path = write_csv(tmp_path / "bars.csv", frame)
     raw = read(path) if with_offset else read(path, tz="America/New_York")
     bars, report, _ = check([raw], BarSize.parse("1d"))
-    assert (len(bars), report.rejected, report.gaps) == (10, {}, [])
+    assert (len(bars), report.rejected, report.gaps.count) == (10, {}, 0)
     assert sorted(set(np.diff(bars.ts_close_ns) // 10**9)) == [82_800, 86_400]
 
 
 def test_a_gap_is_reported_with_its_length(tmp_path: Path) -> None:
     frame = candles(10).drop(index=[3, 4, 8])
     _, report, _ = checked(write_csv(tmp_path / "bars.csv", frame))
-    assert [gap.missing_bars for gap in report.gaps] == [2, 1]
-    assert report.missing_bars == 3
+    assert [gap.missing_bars for gap in report.gaps.told] == [2, 1]
+    assert report.gaps.missing_bars == 3
     assert report.as_dict()["gaps"] == [
         {"after": "2024-01-01T01:30:00Z", "before": "2024-01-01T03:00:00Z", "missing_bars": 2},
         {"after": "2024-01-01T04:00:00Z", "before": "2024-01-01T05:00:00Z", "missing_bars": 1},
@@ -231,13 +233,21 @@ def test_a_rejected_row_leaves_a_gap(tmp_path: Path) -> None:
     frame = candles()
     frame.loc[3, "close"] = np.nan
     _, report, _ = checked(write_csv(tmp_path / "bars.csv", frame))
-    assert [gap.missing_bars for gap in report.gaps] == [1]
+    assert [gap.missing_bars for gap in report.gaps.told] == [1]
 
 
 def test_an_hour_more_or_less_in_a_day_hides_no_missing_day() -> None:
     hours = np.array([0, 24, 47, 94, 119], dtype=np.int64)
     gaps = find_gaps(hours * 3600 * 10**9, BarSize.parse("1d"))
     assert [gap.missing_bars for gap in gaps] == [1]
+
+
+def test_of_very_many_gaps_all_are_counted_and_the_longest_told_in_their_order() -> None:
+    found = [Gap(step, step + 1, 1 + step % 100) for step in range(5_000)]
+    gaps = Gaps.of(iter(found), most=100)
+    assert (gaps.count, gaps.missing_bars) == (5_000, sum(gap.missing_bars for gap in found))
+    assert len(gaps.told) == 100 and {gap.missing_bars for gap in gaps.told} == {99, 100}
+    assert [gap.after_ns for gap in gaps.told] == sorted(gap.after_ns for gap in gaps.told)
 
 
 # --- bar sizes ----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from data.errors import AmbiguousSource, DataError, OptionError
-from data.sources import ReadOptions
+from data.reading import ReadOptions
 from tests.data.files import candles, kline_lines, opens, read, write_csv, write_text
 
 FIRST = "2024-01-01 00:00:00"
@@ -224,10 +224,12 @@ def test_a_name_that_the_file_lacks_is_an_error_that_lists_its_columns(tmp_path:
         read(write_csv(tmp_path / "bars.csv"), columns={"volume": "Vol"})
 
 
-def test_an_unknown_field_layout_scale_or_zone_is_an_error_of_the_options() -> None:
-    for options in ({"columns": {"price": "x"}}, {"layout": "excel"}, {"price_scale": 0.0}, {"tz": "Mars/Olympus"}):
+def test_an_unknown_field_layout_scale_or_zone_is_an_error_of_the_options(tmp_path: Path) -> None:
+    for options in ({"columns": {"price": "x"}}, {"price_scale": 0.0}, {"tz": "Mars/Olympus"}):
         with pytest.raises(OptionError):
             ReadOptions(**options)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="--layout excel: unknown; the layouts are binance-kline, freqtrade-feather"):
+        read(write_csv(tmp_path / "bars.csv"), layout="excel")
 
 
 def test_stamps_are_opens_unless_said_or_named_otherwise(tmp_path: Path) -> None:
@@ -391,7 +393,7 @@ def test_notes_beside_the_table_in_a_zip_do_no_harm(tmp_path: Path) -> None:
         (["time,open,high,low,close", '2024-01-01,"1,000.5","1,001.0",999,"1,000.0"'], "thousands separators"),
         (["time;open;high;low;close", "2024-01-01;1,5;1,6;1,4;1,5"], "'1,5'; write numbers with a decimal point"),
         (["2024-01-01;1,5;1,6;1,4;1,5", "2024-01-02;1,5;1,6;1,4;1,5"], "'1,5'; write numbers"),
-        (["date,close", "2024-01-01,1"], "no open column"),
+        (["date,open,close", "2024-01-01,1,1"], "no high column"),
         (["<html>", "<body>nothing, here</body>"], "one column only"),
         ([",".join("x" * 2000)], "2000 columns"),
     ],
@@ -447,7 +449,7 @@ def test_a_zip_with_a_password_says_so(tmp_path: Path) -> None:
         ("bars.zip", b"PK\x05\x06" + b"\x00" * 18, "empty or damaged"),
         ("bars.pdf", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "neither text nor a format known"),
         ("bars.xls", b"\xd0\xcf\x11\xe0\x00\x00\x00\x00" * 100, "neither text nor a format known"),
-        ("bars.csv", b"time,open\n" + b"1,2\n" * 20_000 + b"\xff,2\n", "damaged or cut off"),
+        ("bars.csv", b"time,open\n" + b"1,2\n" * 20_000 + b"\xff,2\n", "no high column"),
         ("bars.zip", b"time,open,high,low,close\n", "not a zip file"),
         ("bars.parquet", b"time,open,high,low,close\n", "not a parquet file"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.catalog import BarCatalog
+from data.catalog import JOURNAL, BarCatalog
 from data.errors import CatalogError, DataError
 from data.ingest import IngestRequest, IngestResult, ingest
 from data.market import catalog_market
 from data.spreads import HourlySpreads, hour_of
 from tests.data.files import bars, candles, held, write_csv
 
-REAL = Path(os.environ.get("SAGE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PRICES = ["open", "high", "low", "close"]
 
 
@@ -121,6 +119,28 @@ def test_bars_in_the_place_of_those_that_had_a_spread_take_it_away(tmp_path: Pat
     assert catalog_market(tmp_path / "catalog", "BTCUSDT.TEST", "30m").spreads is None
 
 
+def test_spreads_change_with_their_bars_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bid, ask = sides(tmp_path)
+    run(bid, ask, tmp_path / "catalog")
+    before = spreads_of(tmp_path / "catalog").as_csv()
+
+    def stop_before_the_journal(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def stop_at_the_journal(catalog: BarCatalog) -> None:
+        if (catalog.root / JOURNAL).exists():
+            raise KeyboardInterrupt
+
+    for name, stop in (("_sweep_staging", stop_before_the_journal), ("_finish_journal", stop_at_the_journal)):
+        assert spreads_of(tmp_path / "catalog").as_csv() == before
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(BarCatalog, name, stop)
+            ingest(IngestRequest([bid], tmp_path / "catalog", "BTCUSDT.TEST"))
+    # The journal is there: whoever opens the catalog next carries it out, all of it.
+    assert catalog_market(tmp_path / "catalog", "BTCUSDT.TEST", "30m").spreads is None
+    assert held(tmp_path / "catalog").close.tolist() == candles()["close"].tolist()
+
+
 def test_one_side_alone_has_no_spread(tmp_path: Path) -> None:
     ingest(IngestRequest([sides(tmp_path)[0]], tmp_path / "catalog", "BTCUSDT.TEST"))
     assert catalog_market(tmp_path / "catalog", "BTCUSDT.TEST", "30m").spreads is None
@@ -155,13 +175,3 @@ def test_spreads_come_back_from_text_as_they_were() -> None:
     again = HourlySpreads.parse(spreads.as_csv())
     assert again.half_spread_bps.tolist() == spreads.half_spread_bps.tolist()
     assert (again.hour.tolist(), again.bars.tolist()) == ([5, 7], [60, 59])
-
-
-@pytest.mark.skipif(not (REAL / "fx").is_dir(), reason=f"no real FX bars in {REAL / 'fx'}")
-def test_real_minutes_of_two_sides_show_a_wide_hour_after_the_close_of_new_york(tmp_path: Path) -> None:
-    bid, ask = (REAL / "fx" / f"gbpusd-m1-{side}-2012.csv" for side in ("bid", "ask"))
-    result = ingest(IngestRequest([bid], tmp_path / "catalog", "GBPUSD.FXCM", ask=[ask]))
-    assert result.spreads is not None
-    by_hour = result.spreads.by_hour_of_day()
-    assert np.nanargmax(by_hour) == 22
-    assert 0.1 < np.nanmin(by_hour) < np.nanmax(by_hour) < 1.0

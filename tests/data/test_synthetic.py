@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data.bars import BarSize
 from data.quality import check
-from data.sources import RawBars
+from data.reading import RawBars
 from data.synthetic import DIRECTIONS, START_NS, VOLATILITIES, Simulation, SyntheticConfig, SyntheticMarket, simulate
 
 
@@ -49,7 +49,7 @@ def test_no_bar_would_be_rejected(market: SyntheticMarket) -> None:
         notes=[],
     )
     _, report, _ = check([raw], size)
-    assert (report.rows_accepted, report.gaps) == (20_000, [])
+    assert (report.rows_accepted, report.gaps.count) == (20_000, 0)
 
 
 def test_the_first_bar_closes_one_bar_after_the_start(market: SyntheticMarket) -> None:
