@@ -22,3 +22,19 @@ def output_file(option: str, path: Path | None) -> None:
 
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise OptionError(f"{option} {path}: must be a file in a directory that is there")
+
+
+def confirmed(what: str, *, yes: bool) -> None:
+    """Ask before something goes. Raises OptionError where nobody can answer, and ends the command at a no."""
+    import sys
+
+    import typer
+
+    from data.errors import OptionError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise OptionError(f"{what} would go: say --yes")
+    if not typer.confirm(f"Remove {what}?", err=True):
+        raise typer.Abort

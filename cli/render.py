@@ -368,6 +368,8 @@ def latency_summary(report: dict[str, Any], picture: Path | None) -> None:
 
 def ingest_summary(result: IngestResult) -> None:
     """What was read, written and rejected."""
+    from data.bars import iso
+
     quality = result.quality
     rejected = ", ".join(f"{count} {reason}" for reason, count in quality.rejected.items()) or "none"
     layouts = ", ".join(sorted(set(result.layouts.values())))
@@ -384,12 +386,12 @@ def ingest_summary(result: IngestResult) -> None:
         ("kind", result.kind),
         ("interval", f"{result.interval}  (bar closes)"),
         ("decimals", f"price {result.price_precision}, size {result.size_precision}"),
-        ("gaps", f"{len(quality.gaps):,} with {quality.missing_bars:,} bars missing"),
+        ("gaps", f"{quality.gaps.count:,} with {quality.gaps.missing_bars:,} bars missing"),
     ]
-    longest = sorted(quality.gaps, key=lambda gap: -gap.missing_bars)[:GAPS_SHOWN]
-    rows += [("", f"{gap['missing_bars']:,} bars after {gap['after']}") for gap in _gap_rows(longest)]
-    if len(quality.gaps) > GAPS_SHOWN:
-        rows.append(("", f"... and {len(quality.gaps) - GAPS_SHOWN:,} shorter ones, in the report"))
+    longest = sorted(quality.gaps.told, key=lambda gap: -gap.missing_bars)[:GAPS_SHOWN]
+    rows += [("", f"{gap.missing_bars:,} bars after {iso(gap.after_ns)}") for gap in longest]
+    if quality.gaps.count > GAPS_SHOWN:
+        rows.append(("", f"... and {quality.gaps.count - GAPS_SHOWN:,} shorter ones, in the report"))
     if result.spreads is not None:
         known = [value for value in result.spreads.by_hour_of_day() if math.isfinite(value)]
         rows.append(
@@ -399,9 +401,3 @@ def ingest_summary(result: IngestResult) -> None:
     rows.append(("report", str(result.report_path)))
     console = result_console()
     console.print(table_of(rows, f"[bold]{result.instrument} {result.bar}: {result.outcome}[/bold]"), highlight=False)
-
-
-def _gap_rows(gaps: list[Any]) -> list[dict[str, Any]]:
-    from data.bars import iso
-
-    return [{"missing_bars": gap.missing_bars, "after": iso(gap.after_ns)} for gap in gaps]

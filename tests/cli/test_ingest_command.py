@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -217,12 +218,31 @@ def test_strict_exits_with_3_and_writes_no_bars(tmp_path: Path) -> None:
     result = ingest(write_csv(tmp_path / "bars.csv", frame), tmp_path / "c", "--strict")
     assert_refused(result, 3, "1 of 8 rows rejected under --strict")
     assert not (tmp_path / "c" / "data").exists()
-    assert list((tmp_path / "c" / "ingest-reports").glob("*.rejected.csv"))
+    assert list((tmp_path / "c" / "ingest-reports").glob("*.refused.csv"))
 
 
 def test_a_catalog_that_is_a_file_exits_with_3(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("")
     assert_refused(ingest(write_csv(tmp_path / "bars.csv"), tmp_path / "c"), 3, "is a file")
+
+
+@pytest.mark.skipif(not os.path.ismount("/sys"), reason="needs /sys, where nobody can make folders")
+def test_a_catalog_where_nothing_can_be_written_exits_with_3(tmp_path: Path) -> None:
+    assert_refused(ingest(write_csv(tmp_path / "bars.csv"), Path("/sys/sage-catalog")), 3, "check its rights")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_catalog_without_rights_exits_with_3_before_anything_is_read(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    assert_refused(ingest(tmp_path / "no-such.csv", closed), 3, f"nothing can be written in {closed}")
+
+
+@pytest.mark.parametrize("option", [("--price-precision", "16"), ("--size-precision", "16")])
+def test_more_decimals_than_can_be_held_exit_with_3(tmp_path: Path, option: tuple[str, str]) -> None:
+    frame = candles()
+    frame["volume"] = frame["close"] = frame["open"] = frame["high"] = frame["low"] = 40_000.0
+    assert_refused(ingest(write_csv(tmp_path / "bars.csv", frame), tmp_path / "c", *option), 3, option[0])
 
 
 def test_an_ambiguous_file_exits_with_3_and_works_once_told(tmp_path: Path) -> None:
@@ -231,3 +251,27 @@ def test_an_ambiguous_file_exits_with_3_and_works_once_told(tmp_path: Path) -> N
     assert_refused(ingest(path, tmp_path / "c"), 3, "'Volume BTC' and 'Volume USDT'")
     assert ingest(path, tmp_path / "c", "--columns", "volume=Volume BTC").exit_code == 0
     assert held(tmp_path / "c").volume.tolist() == candles()["volume"].tolist()
+
+
+# --- two sides ----------------------------------------------------------------------------------------------
+
+
+def test_the_bid_may_be_named_like_the_ask(tmp_path: Path) -> None:
+    bid, ask = candles(8), candles(8, base=100.5)
+    paths = write_csv(tmp_path / "bid.csv", bid), write_csv(tmp_path / "ask.csv", ask)
+    options = ("--catalog", tmp_path / "c", "--instrument", "GBPUSD.FX", "--json")
+    done = sage("ingest", "--bid", paths[0], "--ask", paths[1], *options)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["rows_written"] == 8 and report["half_spread_bps_by_hour"] is not None
+    assert sage("ingest", paths[0], "--ask", paths[1], *options).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--bid", "a.csv"), "name the other one with --ask"), (("a.csv", "--bid", "b.csv", "--ask", "c.csv"), "--bid"),
+     ((), "name a SOURCE")],
+)  # fmt: skip
+def test_one_side_alone_and_no_source_are_refused(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    told = sage("ingest", *arguments, "--catalog", tmp_path / "c", "--instrument", "GBPUSD.FX")
+    assert_refused(told, 2, message)
