@@ -11,6 +11,8 @@ import typer
 
 from cli.backtest import backtest
 from cli.bench_latency import bench_latency
+from cli.catalog import catalog
+from cli.doctor import doctor
 from cli.evaluate import evaluate
 from cli.evaluate_ablation import ablation
 from cli.evaluate_coverage import coverage
@@ -24,6 +26,7 @@ from cli.model import model
 from cli.model_evaluate import evaluate as model_evaluate
 from cli.model_train import train
 from cli.replay import replay
+from cli.runs import runs
 from cli.store import store
 from cli.stress import stress
 from cli.sweep import sweep
@@ -43,6 +46,7 @@ app.command()(ingest)
 app.command("bench-latency")(bench_latency)
 app.command("inject-fault")(inject_fault)
 app.command()(stress)
+app.command()(doctor)
 app.command()(sweep)
 evaluate.command()(ablation)
 evaluate.command()(coverage)
@@ -55,6 +59,8 @@ model.command("evaluate")(model_evaluate)
 model.command()(train)
 app.add_typer(model)
 app.add_typer(store)
+app.add_typer(catalog)
+app.add_typer(runs)
 
 
 @app.callback()

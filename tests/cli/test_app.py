@@ -32,6 +32,21 @@ def test_help_names_every_command() -> None:
     assert {"backtest", "bench-latency", "ingest", "model", "store"} <= set(done.stdout.split())
 
 
+@pytest.mark.parametrize(
+    ("typed", "word", "completed"),
+    [
+        ("sage back", 1, ["backtest"]),
+        ("sage catalog ", 2, ["ls", "show", "check", "rm"]),
+        ("sage stress --fau", 2, ["--faults"]),
+    ],
+)
+def test_the_shell_completes_commands_and_options(typed: str, word: int, completed: list[str]) -> None:
+    asked = {"_SAGE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(word)}
+    script = Path(sys.executable).with_name("sage")
+    done = subprocess.run([script], capture_output=True, text=True, check=True, env=clean_environment() | asked)
+    assert done.stdout.split() == completed
+
+
 def test_version_is_that_of_the_distribution() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("sage 0.")
     assert CliRunner().invoke(app, ["backtest", "--version"]).stdout.startswith("sage 0.")

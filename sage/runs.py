@@ -1,0 +1,229 @@
+"""The directories that runs leave: which there are, what each came to, and where two of them part."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from data.errors import DataError, OptionError
+from sage.compare import Difference, first_difference
+from sage.replay import read_recording
+
+
+class RunKind(StrEnum):
+    """What has left a directory, each known by a file of its own."""
+
+    BACKTEST = "backtest"
+    WALK_FORWARD = "walk-forward"
+    SWEEP = "sweep"
+    STRESS = "stress"
+
+
+_MARKS = {
+    RunKind.WALK_FORWARD: "walk_forward.json",
+    RunKind.SWEEP: "sweep.json",
+    RunKind.STRESS: "stress.json",
+    RunKind.BACKTEST: "manifest.json",
+}
+"""In the order in which they are looked for: a walk-forward has a manifest, too."""
+
+_RESULTS = {
+    RunKind.BACKTEST: "summary.json",
+    RunKind.WALK_FORWARD: "walk_forward.json",
+    RunKind.SWEEP: "results.json",
+    RunKind.STRESS: "stress.json",
+}
+_MADE_FROM = {
+    RunKind.BACKTEST: ("manifest.json", ("config", "data", "checkpoint", "own", "versions", "git_sha", "machine")),
+    RunKind.WALK_FORWARD: ("walk_forward.json", ("config", "data", "checkpoint", "versions", "git_sha", "machine")),
+    RunKind.SWEEP: ("sweep.json", ("config", "versions", "git_sha", "machine")),
+    RunKind.STRESS: ("stress.json", ("configuration", "limits", "versions")),
+}
+"""The file that says what a run was made from, and the tables in it that do."""
+
+HEADLINES = {
+    RunKind.BACKTEST: ("instrument", "bar", "bars", "total_return", "sharpe", "max_drawdown", "fills", "costs_paid",
+                       "coverage.realised", "missed_deadlines", "determinism_hash"),
+    RunKind.WALK_FORWARD: ("pooled.days", "pooled.total_return", "pooled.sharpe", "pooled.max_drawdown",
+                           "pooled.costs_paid", "pooled.coverage.realised"),
+    RunKind.SWEEP: ("trials", "trials_ever", "days", "winner.sharpe", "winner.max_drawdown",
+                    "deflated_sharpe.probability", "overfitting.probability"),
+    RunKind.STRESS: ("status", "hours", "bars", "faults", "latency_ms.p50", "latency_ms.p99"),
+}  # fmt: skip
+"""Figures by which runs of a kind are told apart, by their place in its results."""
+
+_UNALIKE_EACH_TIME = ("seconds", "peak_rss_mb", "model_peak_rss_mb", "bars_per_second", "latency_ms", "notes")
+"""What the clock and the machine decide."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One directory; ``figures`` are its headlines, by name, and ``problem`` why there are none."""
+
+    directory: Path
+    kind: RunKind
+    created: str
+    figures: dict[str, Any]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Differing:
+    """Something that is not the same in two runs; None where one of them has no such thing."""
+
+    name: str
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Where two runs part: what they were made from, what they came to, and the first signal or order that differs.
+
+    ``moment`` is only looked for in backtests; ``same_signals`` is None for all others.
+    """
+
+    first: RunSummary
+    second: RunSummary
+    made_from: list[Differing]
+    figures: list[Differing]
+    same_signals: bool | None
+    moment: Difference | None
+
+
+def kind_of(directory: Path) -> RunKind | None:
+    """What has left a directory; None if it is none of a run."""
+    return next((kind for kind, mark in _MARKS.items() if (directory / mark).is_file()), None)
+
+
+def find_runs(root: Path) -> list[RunSummary]:
+    """The runs right under a directory, the newest last.
+
+    Raises
+    ------
+    DataError
+        If there is no such directory.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such directory; runs go to runs/ unless --out says otherwise")
+    found = [summary_of(path) for path in sorted(root.iterdir()) if path.is_dir() and kind_of(path) is not None]
+    return sorted(found, key=lambda run: run.created)
+
+
+def summary_of(directory: Path) -> RunSummary:
+    """One run's headlines. Raises DataError if the directory is none of a run."""
+    kind = kind_of(directory)
+    if kind is None:
+        raise DataError(f"{directory}: is no run: it holds none of {', '.join(_MARKS.values())}")
+    try:
+        results = _read(directory / _RESULTS[kind])
+        created = str(_read(directory / _MADE_FROM[kind][0]).get("created", "")) or _created_by(directory, kind)
+        return RunSummary(directory, kind, created, {name: _at(results, name) for name in HEADLINES[kind]})
+    except DataError as error:
+        return RunSummary(directory, kind, _created_by(directory, kind), {}, str(error))
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Compare two runs of one kind.
+
+    Raises
+    ------
+    DataError
+        If one of them is no run or cannot be read.
+    OptionError
+        If they are of two kinds.
+    """
+    runs = [summary_of(directory) for directory in (first, second)]
+    for run in runs:
+        if run.problem:
+            raise DataError(run.problem)
+    kind = runs[0].kind
+    if runs[1].kind is not kind:
+        raise OptionError(f"{first} is a {kind} and {second} a {runs[1].kind}: there is nothing to compare")
+    made = [_made_from(directory, kind) for directory in (first, second)]
+    results = [_flat(_read(directory / _RESULTS[kind])) for directory in (first, second)]
+    figures = [one for one in _differing(*results) if one.name.partition(".")[0] not in _UNALIKE_EACH_TIME]
+    same = moment = None
+    if kind is RunKind.BACKTEST:
+        recordings = [read_recording(directory) for directory in (first, second)]
+        same = recordings[0].hash == recordings[1].hash
+        moment = None if same else first_difference(recordings[0].tables, recordings[1].tables)
+    return Comparison(runs[0], runs[1], _differing(*made), figures, same, moment)
+
+
+def remove(directory: Path) -> None:
+    """Remove a run's directory, and nothing that is none.
+
+    Raises
+    ------
+    DataError
+        If it is no run.
+    OSError
+        If it cannot be removed.
+    """
+    kind = kind_of(directory)
+    if kind is None:
+        raise DataError(f"{directory}: is no run, and stays: it holds none of {', '.join(_MARKS.values())}")
+    name = _MADE_FROM[kind][0]
+    if "versions" not in _read(directory / name):
+        # Others have a manifest.json, too.
+        raise DataError(f"{directory}: stays, for its {name} does not tell by which SAGE it was made")
+    directory = directory.resolve()
+    # Gone at once, whatever happens while its files are removed.
+    doomed = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.removed")
+    os.replace(directory, doomed)
+    shutil.rmtree(doomed)
+
+
+def _made_from(directory: Path, kind: RunKind) -> dict[str, Any]:
+    """Configuration, bars, weights, code and software."""
+    name, tables = _MADE_FROM[kind]
+    document = _read(directory / name)
+    return _flat({table: document.get(table) for table in tables})
+
+
+def _differing(first: dict[str, Any], second: dict[str, Any]) -> list[Differing]:
+    names = [*first, *(name for name in second if name not in first)]
+    return [Differing(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
+
+
+def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted names; lists are values."""
+    if not isinstance(document, dict):
+        return {prefix: document}
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        found |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    return found
+
+
+def _at(document: dict[str, Any], name: str) -> Any:
+    value: Any = document
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: is not there; the run was interrupted, or is under way") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: is not as it was written")
+    return document
+
+
+def _created_by(directory: Path, kind: RunKind) -> str:
+    """When the file was written that makes it a run, where the run does not say."""
+    stamp = (directory / _MARKS[kind]).stat().st_mtime
+    return datetime.fromtimestamp(stamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
