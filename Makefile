@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study bench-soak bench-sweep luck-study soak soak-short train clean
+.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study bench-soak bench-sweep bench-ingest luck-study docs soak soak-short train clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -74,8 +74,14 @@ bench-soak: setup  ## Measure what watching a soak costs, in turns with one that
 bench-sweep: setup  ## Measure a sweep's scaling and what it costs beside its backtests (40 minutes)
 	$(BIN)/python -m stress.sweep_bench
 
+bench-ingest: setup  ## Measure an ingest beside pyarrow alone, and its memory (2 minutes)
+	$(BIN)/python -m stress.ingest_bench
+
 luck-study: setup  ## Measure how often a sweep's statistics are right, on simulated returns (3 minutes)
 	$(BIN)/python -m stress.luck_study
+
+docs: setup  ## Make the page on the configuration out of its classes
+	$(BIN)/python -m sage.config_reference > docs/configuration.md
 
 soak-short: setup  ## See that a soak finds a leak of 500 MB per hour, and in the right process (3 minutes)
 	rm -rf build/soak-short
@@ -89,6 +95,7 @@ soak: setup  ## Soak for an hour each: the 35 M architecture with random weights
 	$(BIN)/sage stress --hours 1
 
 train: setup  ## Train the compact checkpoint again into build/checkpoint (an hour on two cores)
+	mkdir -p build
 	$(BIN)/sage model train --out build/checkpoint --compile
 
 clean:  ## Remove what the targets made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,15 @@ def test_the_command_line_declares_itself_without_heavy_imports() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-COMMANDS = {"training.py", "bench.py", "lateness.py", "growth_study.py", "luck_study.py", "sweep_bench.py"}
+COMMANDS = {
+    "training.py",
+    "bench.py",
+    "lateness.py",
+    "growth_study.py",
+    "luck_study.py",
+    "sweep_bench.py",
+    "ingest_bench.py",
+}
 """Command lines of their own."""
 
 
@@ -99,3 +108,12 @@ def test_no_library_code_prints() -> None:
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
             ]
             assert not calls, path
+
+
+def test_every_package_is_installed() -> None:
+    """An editable install would hide one that is left out."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts) for room in ROOMS for path in (ROOT / room).rglob("__init__.py")
+    }
+    assert set(declared) == found
