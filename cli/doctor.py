@@ -22,6 +22,7 @@ def doctor(
     """
     with errors_as_exit_codes():
         from rich.table import Table
+        from rich.text import Text
 
         from cli.render import result_console
         from sage.doctor import State, examine
@@ -37,9 +38,9 @@ def doctor(
             for finding in found:
                 head = finding.section if finding.section != section else ""
                 section = finding.section
-                table.add_row(f"[bold]{head}[/bold]", mark[finding.state], finding.name, finding.told)
+                table.add_row(f"[bold]{head}[/bold]", mark[finding.state], Text(finding.name), Text(finding.told))
                 if finding.mend:
-                    table.add_row("", "", "", f"→ {finding.mend}", style="dim")
+                    table.add_row("", "", "", Text(f"→ {finding.mend}"), style="dim")
             result_console().print(table, highlight=False)
             typer.echo(f"{len(wrong):,} things are in the way" if wrong else "nothing is in the way")
         if wrong:

@@ -97,6 +97,7 @@ def rm(
 
 def _show_list(found: list[RunSummary]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from cli.render import result_console
 
@@ -107,12 +108,13 @@ def _show_list(found: list[RunSummary]) -> None:
         told = run.problem or ", ".join(
             f"{name.rpartition('.')[2]} {_told(value)}" for name, value in run.figures.items() if value is not None
         )
-        table.add_row(str(run.directory), str(run.kind), run.created, told)
+        table.add_row(*map(Text, (str(run.directory), str(run.kind), run.created, told)))
     result_console().print(table, highlight=False)
 
 
 def _show_comparison(found: Comparison) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from cli.render import result_console
     from data.bars import iso
@@ -124,9 +126,9 @@ def _show_comparison(found: Comparison) -> None:
             continue
         table = Table(title=f"[bold]{title}[/bold]", title_justify="left", box=None)
         for name in ("", str(found.first.directory), str(found.second.directory)):
-            table.add_column(name)
+            table.add_column(Text(name))
         for one in differing[:_SHOWN]:
-            table.add_row(one.name, _told(one.first), _told(one.second))
+            table.add_row(*map(Text, (one.name, _told(one.first), _told(one.second))))
         console.print(table, highlight=False)
         if len(differing) > _SHOWN:
             console.print(f"... and {len(differing) - _SHOWN:,} more, with --json", highlight=False)
@@ -137,7 +139,7 @@ def _show_comparison(found: Comparison) -> None:
         where = f"{moment.table}, row {moment.row}, {iso(moment.ts_ns)}"
         what = f"{moment.column}: " if moment.column else ""
         console.print(f"[bold]first difference[/bold]: {where}", highlight=False)
-        console.print(f"  {what}{_told(moment.first)}  |  {_told(moment.second)}", highlight=False)
+        console.print(Text(f"  {what}{_told(moment.first)}  |  {_told(moment.second)}"))
 
 
 def _as_dict(run: RunSummary) -> dict[str, Any]:

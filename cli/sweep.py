@@ -289,6 +289,7 @@ def _axis_told(axis: Any, draws: int) -> str:
 
 def _tell(swept: Swept, place: str, *, as_json: bool) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from cli.render import result_console, table_of
     from sage.sweep import report
@@ -305,7 +306,7 @@ def _tell(swept: Swept, place: str, *, as_json: bool) -> None:
         for number, name in enumerate(columns):
             table.add_column(name.rpartition(".")[2], justify="left" if number == 1 else "right")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         console.print(table, highlight=False)
         console.print()
     done = len(swept.rows) - len(swept.failed)

@@ -38,6 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.torch
 def test_where_nothing_is_in_the_way_it_says_so() -> None:
     told = sage()
     assert told.exit_code == 0, told.output
@@ -51,6 +52,7 @@ def test_nothing_is_made_by_looking(home: Path) -> None:
     assert not list(home.iterdir())
 
 
+@pytest.mark.torch
 def test_versions_are_those_that_are_installed_and_the_build_of_torch_is_told() -> None:
     import importlib.metadata
 
@@ -66,6 +68,11 @@ def test_a_place_that_cannot_be_written_is_in_the_way(home: Path) -> None:
     assert told.exit_code == ExitCode.CHECK_FAILED
     assert "cannot be written" in told.stdout and "$SAGE_MODELS" in told.stdout and "in the way" in told.stdout
     assert findings()["places", "models"]["state"] == "wrong"
+
+
+def test_what_looks_like_markup_is_told_as_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_MODELS", str(home / "[bold]models"))
+    assert "[bold]models" in sage().stdout
 
 
 def test_what_a_place_takes_is_told(home: Path) -> None:
@@ -86,6 +93,7 @@ def test_a_pulled_model_that_is_damaged_is_in_the_way(home: Path) -> None:
     assert [one["state"] for one in found] == ["wrong"] and found[0]["mend"]
 
 
+@pytest.mark.torch  # What answers without a compiler.
 def test_a_compiler_that_is_not_there_is_worth_a_note(home: Path) -> None:
     # A process of its own: this one has its engine already.
     environment = clean_environment() | {"CC": str(home / "no-such-compiler"), "XDG_CACHE_HOME": str(home / "cache")}
