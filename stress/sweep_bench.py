@@ -12,14 +12,12 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-import psutil
-
 from data.synthetic import SyntheticConfig
 from sage.config import BacktestConfig, DataConfig, ModelConfig
+from sage.processes import Machine, MachineSample, Sampler
 from sage.progress import Silent
 from sage.sweep.axes import Axis, spaced
 from sage.sweep.ledger import Ledger
@@ -32,32 +30,23 @@ ROUNDS = 2
 _MB = 1e6
 
 
-class Watcher:
-    """The largest resident memory of any worker, and the parent's at both ends, in megabytes."""
+class Memory(Machine):
+    """Keeps the largest resident memory of any worker, and the parent's of every sample, in megabytes."""
 
     def __init__(self) -> None:
+        super().__init__(dict, gpu=False)
         self.worker_mb = 0.0
         self.parent_mb: list[float] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Watcher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        parent = psutil.Process()
-        while not self._over.wait(1.0):
-            self.parent_mb.append(parent.memory_info().rss / _MB)
-            for child in parent.children():
-                try:
-                    self.worker_mb = max(self.worker_mb, child.memory_info().rss / _MB)
-                except psutil.Error:
-                    continue
+    def sample(self) -> MachineSample:
+        """How things are now."""
+        found = super().sample()
+        for process in found.processes:
+            if process.pid == os.getpid():
+                self.parent_mb.append(process.rss_bytes / _MB)
+            else:
+                self.worker_mb = max(self.worker_mb, process.rss_bytes / _MB)
+        return found
 
 
 def measure(runs: int, workers: int, bars: int, place: Path, first: int) -> tuple[Swept, float]:
@@ -84,7 +73,8 @@ def main(runs: int = RUNS, bars: int = BARS) -> None:
         single: list[float] = []
         many: list[float] = []
         overheads: list[float] = []
-        with Watcher() as watcher:
+        memory = Memory()
+        with Sampler(memory, every_s=1.0):
             for turn in range(ROUNDS):
                 _, seconds = measure(alone, 1, bars, place, first=2 * turn + 1)
                 single.append(seconds / alone)
@@ -93,11 +83,11 @@ def main(runs: int = RUNS, bars: int = BARS) -> None:
                 overheads.append(many[-1] * cores - statistics.fmean(row["seconds"] for row in swept.rows))
                 sys.stderr.write(f"turn {turn + 1}: {single[-1]:.2f} s a run alone, {many[-1]:.2f} s with {cores}\n")
     one, all_cores = statistics.median(single), statistics.median(many)
-    early, late = watcher.parent_mb[len(watcher.parent_mb) // 4], watcher.parent_mb[-1]
+    early, late = memory.parent_mb[len(memory.parent_mb) // 4], memory.parent_mb[-1]
     print(f"{runs} runs of {bars:,} bars: {one:.2f} s a run with one worker, {all_cores:.2f} s with {cores}")
     print(f"scaling {one / all_cores / cores:.2f} of linear (target: 0.85 or more)")
     print(f"beside the backtest {1e3 * statistics.median(overheads):.0f} ms a run (target: under 150)")
-    print(f"parent {early:.0f} MB at a quarter, {late:.0f} MB at the end; workers {watcher.worker_mb:.0f} MB at most")
+    print(f"parent {early:.0f} MB at a quarter, {late:.0f} MB at the end; workers {memory.worker_mb:.0f} MB at most")
 
 
 if __name__ == "__main__":

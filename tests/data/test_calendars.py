@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.bars import BarSize
-from data.calendars import ALWAYS, FX, WEEKDAYS, calendar_name, calendar_of, require_calendar
+from data.calendars import ALWAYS, FX, WEEKDAYS, Calendar, calendar_name, calendar_of, require_calendar
 from data.errors import OptionError
 from data.gaps import find_gaps
 from data.ingest import IngestRequest, IngestResult, ingest
@@ -116,11 +117,16 @@ def test_years_that_an_exchange_knows_nothing_of_are_those_of_weekdays() -> None
     assert missing((days + pd.Timedelta(days=1)).tz_localize("UTC"), "1d", "XTKS") == []
 
 
+@functools.cache
+def expected_by(name: str) -> tuple[Calendar, np.ndarray]:
+    at = ns(closes("2023-06-05 00:30", 8_000, "30min"))
+    spans = calendar_of(name, int(at[0]), int(at[-1]))
+    return spans, at[np.diff(spans.expected(at, 1800 * 10**9), prepend=0) > 0][1:]
+
+
 @given(st.integers(0, 3_000), st.integers(1, 40), st.sampled_from(["XNYS", FX, WEEKDAYS]))
 def test_what_is_left_out_is_what_is_missing(start: int, count: int, calendar: str) -> None:
-    at = ns(closes("2023-06-05 00:30", 8_000, "30min"))
-    spans = calendar_of(calendar, int(at[0]), int(at[-1]))
-    expected = at[np.diff(spans.expected(at, 1800 * 10**9), prepend=0) > 0][1:]
+    spans, expected = expected_by(calendar)
     start %= len(expected) - count - 2
     left = np.delete(expected, slice(start + 1, start + 1 + count))
     gaps = find_gaps(left, BarSize.parse("30m"), spans)

@@ -137,7 +137,8 @@ def test_at_its_end_a_process_that_has_just_begun_plays_the_same_segments_by_tur
     monkeypatch.setattr(beside, "SHARE", 1e3)
     before = {one.pid for one in children()}
     looking = Onlooker()
-    found = run_soak(dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=SEGMENT_BARS), tmp_path / "run", looking)
+    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=150, segment_bars=150)
+    found = run_soak(config, tmp_path / "run", looking)
     lines = found.record.beside
     assert [line["segment"] for line in lines] == [2 + number for number in range(beside.PAIRS)]
     assert all(line["aged_ms"] > 0 and line["fresh_ms"] > 0 for line in lines)
