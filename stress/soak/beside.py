@@ -28,10 +28,6 @@ AGED_MIN_S = 600.0
 _LEVEL = 0.95
 
 
-_SILENT_MAX_S = 330.0
-"""A process that says nothing for so long is given up."""
-
-
 @dataclass(frozen=True)
 class Pair:
     """One segment played by both: the medians of the time of an answer, in milliseconds."""
@@ -65,12 +61,13 @@ def by_turns(
     inbox: queue.SimpleQueue[tuple[Worker, Any]],
     first: int,
     pairs: int,
+    silent_max_s: float,
     look_around: Callable[[], None],
 ) -> Iterator[Pair]:
     """Have both play the segments from ``first`` on, one more than ``pairs``; the new one warms up in the first.
 
-    One waits while the other plays, and each is as often the first of a pair. ``look_around`` is called at least once a
-    second.
+    One waits while the other plays, and each is as often the first of a pair. Who says nothing for ``silent_max_s``
+    seconds while it plays is ended. ``look_around`` is called at least once a second.
 
     Raises
     ------
@@ -82,27 +79,31 @@ def by_turns(
         for worker in (fresh, aged) if number % 2 else (aged, fresh):
             worker.heard_at = time.monotonic()
             worker.tell(Play(first + number, sampled=False))
-            took_ms[worker] = _median_ms(worker, inbox, look_around)
+            while not isinstance(message := _message(worker, (aged, fresh), inbox, silent_max_s), Played):
+                look_around()
+            took_ms[worker] = message.median_ms
         aged_ms, fresh_ms = took_ms[aged], took_ms[fresh]
         if number and aged_ms and fresh_ms:
             yield Pair(first + number, aged_ms, fresh_ms)
 
 
-def _median_ms(
-    worker: Worker, inbox: queue.SimpleQueue[tuple[Worker, Any]], look_around: Callable[[], None]
-) -> float | None:
-    while True:
-        look_around()
-        if time.monotonic() - worker.heard_at > _SILENT_MAX_S:
-            worker.kill()
-        try:
-            speaker, message = inbox.get(timeout=1.0)
-        except queue.Empty:
-            continue
-        if speaker is worker:
-            raise_if_failed(worker, message)
-            if isinstance(message, Played):
-                return message.median_ms
+def _message(
+    playing: Worker,
+    both: tuple[Worker, Worker],
+    inbox: queue.SimpleQueue[tuple[Worker, Any]],
+    silent_max_s: float,
+) -> object | None:
+    """What the one that plays says next, None for nothing in a second. Raises what has gone wrong with either."""
+    if time.monotonic() - playing.heard_at > silent_max_s:
+        playing.kill()
+    try:
+        speaker, message = inbox.get(timeout=1.0)
+    except queue.Empty:
+        return None
+    if speaker in both:
+        # The one that waits may die, too, and would not be heard of again.
+        raise_if_failed(speaker, message)
+    return message if speaker is playing else None
 
 
 def slower(aged_ms: Sequence[float], fresh_ms: Sequence[float]) -> Slower | None:

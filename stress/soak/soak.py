@@ -270,11 +270,14 @@ class Soak:
     def _patience_s(self) -> float:
         return max(0.05, min(1.0, self._sampled_at + SAMPLE_S - time.monotonic()))
 
+    def _stall_s(self) -> float:
+        return max(STALL_S, 100.0 / self._config.rate if self._config.rate else 0.0)
+
     def _watch_for_stall(self, wanted: Worker) -> None:
         if wanted is not self._trading:
             return
         silent_s = time.monotonic() - wanted.heard_at
-        stall_s = max(STALL_S, 100.0 / self._config.rate if self._config.rate else 0.0)
+        stall_s = self._stall_s()
         if silent_s > stall_s and not self._stalled:
             self._stalled = True
             self._journal.note("event", self.now_s, event="stalled", detail=f"silent for {silent_s:.0f} s")
@@ -367,7 +370,10 @@ class Soak:
         fresh = Worker("fresh", trade_segments, self._config, Begin(self._at.generation), self._inbox)
         try:
             await_ready(fresh, self._inbox)
-            for pair in by_turns(trading, fresh, self._inbox, self._at.segments, pairs, self._look_around):
+            played = by_turns(
+                trading, fresh, self._inbox, self._at.segments, pairs, self._stall_s() + GIVEN_UP_S, self._look_around
+            )
+            for pair in played:
                 told = dataclasses.asdict(pair)
                 self._journal.note("beside", self.now_s, generation=trading.generation, **told)
             fresh.end()

@@ -160,9 +160,27 @@ def test_a_comparison_that_fails_costs_no_verdict_but_its_own(tmp_path: Path, mo
         return real(role, dies_at_once if role == "fresh" else target, *rest)
 
     monkeypatch.setattr(soak, "Worker", worker)
-    found = run_soak(dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=SEGMENT_BARS), tmp_path / "run", Onlooker())
+    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=150, segment_bars=150)
+    found = run_soak(config, tmp_path / "run", Onlooker())
     assert found.record.event_count("comparison_failed") == 1 and found.record.beside == []
     assert checks(found)["steadiness"] is Status.PASSED
+
+
+def test_the_process_that_waits_may_die_in_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "AGED_MIN_S", 0.0)
+    monkeypatch.setattr(beside, "SHARE", 1e3)
+    real = beside._message
+
+    def message(playing: soak.Worker, both: tuple[soak.Worker, soak.Worker], *rest: Any) -> object | None:
+        if playing.role == "fresh" and both[0].exit_code is None:
+            os.kill(both[0].pid, signal.SIGKILL)
+        return real(playing, both, *rest)
+
+    monkeypatch.setattr(beside, "_message", message)
+    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=150, segment_bars=150)
+    found = run_soak(config, tmp_path / "run", Onlooker())
+    assert found.record.event_count("trading_died") == 1 and found.record.beside == []
+    assert found.assessment.status is Status.FAILED
 
 
 def test_being_told_to_stop_leaves_a_report_and_no_process(tmp_path: Path) -> None:
