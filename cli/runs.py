@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import ExitCode, errors_as_exit_codes
-from cli.options import confirmed
+from cli.options import AsJson, confirmed
 
 if TYPE_CHECKING:
     from sage.runs import Comparison, Differing, RunSummary
 
 runs = typer.Typer(name="runs", help="The runs that were made.", no_args_is_help=True, rich_markup_mode=None)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RUNS = Path("runs")
 
 _SHOWN = 40
@@ -116,8 +115,8 @@ def _show_comparison(found: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from cli.render import result_console
-    from data.bars import iso
+    from cli.render import difference_line, result_console
+    from sage.compare import difference_report
 
     console = result_console()
     for title, differing in (("made from", found.made_from), ("came to", found.figures)):
@@ -136,10 +135,8 @@ def _show_comparison(found: Comparison) -> None:
         console.print("signals, orders, fills and positions: the same", highlight=False)
     moment = found.moment
     if moment is not None:
-        where = f"{moment.table}, row {moment.row}, {iso(moment.ts_ns)}"
-        what = f"{moment.column}: " if moment.column else ""
-        console.print(f"[bold]first difference[/bold]: {where}", highlight=False)
-        console.print(Text(f"  {what}{_told(moment.first)}  |  {_told(moment.second)}"))
+        told = Text.assemble(("first difference", "bold"), ": ", difference_line(difference_report(moment)))
+        console.print(told, soft_wrap=True)
 
 
 def _as_dict(run: RunSummary) -> dict[str, Any]:

@@ -32,8 +32,6 @@ _MARKS = {
     RunKind.STRESS: "stress.json",
     RunKind.BACKTEST: "manifest.json",
 }
-"""In the order in which they are looked for: a walk-forward has a manifest, too."""
-
 _RESULTS = {
     RunKind.BACKTEST: "summary.json",
     RunKind.WALK_FORWARD: "walk_forward.json",
@@ -55,12 +53,18 @@ HEADLINES = {
                            "pooled.costs_paid", "pooled.coverage.realised"),
     RunKind.SWEEP: ("trials", "trials_ever", "days", "winner.sharpe", "winner.max_drawdown",
                     "deflated_sharpe.probability", "overfitting.probability"),
-    RunKind.STRESS: ("status", "hours", "bars", "faults", "latency_ms.p50", "latency_ms.p99"),
+    RunKind.STRESS: ("status", "hours", "bars", "segments", "faults"),
 }  # fmt: skip
 """Figures by which runs of a kind are told apart, by their place in its results."""
 
-_UNALIKE_EACH_TIME = ("seconds", "peak_rss_mb", "model_peak_rss_mb", "bars_per_second", "latency_ms", "notes")
-"""What the clock and the machine decide."""
+_UNALIKE_EACH_TIME = {
+    RunKind.BACKTEST: {"seconds", "peak_rss_mb", "model_peak_rss_mb", "bars_per_second", "latency_ms", "notes",
+                       "forecasts_computed", "forecasts_reused"},
+    RunKind.WALK_FORWARD: {"created", "notes"},
+    RunKind.SWEEP: {"seconds", "overhead_s", "forecasts", "reused", "stale", "findings"},
+    RunKind.STRESS: {"seconds", "hours", "minutes", "memory", "latency_ms", "checks", "events", "alerts", "notes"},
+}  # fmt: skip
+"""What the clock, the machine and the stores decide, wherever it stands in the results, and what is said of it."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def compare(first: Path, second: Path) -> Comparison:
         raise OptionError(f"{first} is a {kind} and {second} a {runs[1].kind}: there is nothing to compare")
     made = [_made_from(directory, kind) for directory in (first, second)]
     results = [_flat(_read(directory / _RESULTS[kind])) for directory in (first, second)]
-    figures = [one for one in _differing(*results) if one.name.partition(".")[0] not in _UNALIKE_EACH_TIME]
+    figures = [one for one in _differing(*results) if not _left_out(one.name.split("."), kind)]
     same = moment = None
     if kind is RunKind.BACKTEST:
         recordings = [read_recording(directory) for directory in (first, second)]
@@ -189,13 +193,20 @@ def _made_from(directory: Path, kind: RunKind) -> dict[str, Any]:
     return _flat({table: document.get(table) for table in tables})
 
 
+def _left_out(parts: list[str], kind: RunKind) -> bool:
+    """Whether a result is none of what a run came to: the clock's, or what it was made from."""
+    return parts[0] in _MADE_FROM[kind][1] or not _UNALIKE_EACH_TIME[kind].isdisjoint(parts)
+
+
 def _differing(first: dict[str, Any], second: dict[str, Any]) -> list[Differing]:
     names = [*first, *(name for name in second if name not in first)]
     return [Differing(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
 
 
 def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted names; lists are values."""
+    """Nested tables as dotted names, and those of a list by their numbers in it; other lists are values."""
+    if isinstance(document, list) and document and all(isinstance(one, dict) for one in document):
+        document = dict(enumerate(document))
     if not isinstance(document, dict):
         return {prefix: document}
     found: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,9 +14,17 @@ from cli.app import app
 from cli.exits import ExitCode
 from data.synthetic import SyntheticConfig
 from regime.signal import Level
-from sage import rundir
+from sage import rundir, walk_forward_report
 from sage.backtest import run_backtest
-from sage.config import BacktestConfig, DataConfig, with_keys
+from sage.config import BacktestConfig, DataConfig, WalkForwardConfig, with_keys
+from sage.progress import Silent
+from sage.sweep.axes import Axis
+from sage.sweep.ledger import Ledger
+from sage.sweep.plan import SweepConfig, plan_of
+from sage.sweep.results import write_results
+from sage.sweep.sweep import sweep
+from sage.sweep.workers import LocalWorkers
+from sage.walk_forward import walk_forward
 
 BASE = with_keys(
     BacktestConfig(data=DataConfig(synthetic=SyntheticConfig(bars=400, bar_seconds=14_400))),
@@ -61,6 +70,35 @@ def test_runs_that_are_the_same_are_found_so(made: Path) -> None:
     told = sage("compare", made / "one", made / "same")
     assert told.exit_code == 0, told.output
     assert told.stdout.count("the same") == 3
+
+
+def test_walk_forwards_that_are_the_same_are_found_so(tmp_path: Path) -> None:
+    walk = WalkForwardConfig(folds=2, train_bars=150)
+    for name, volatility in (("one", 0.2), ("same", 0.2), ("other", 0.4)):
+        config = dataclasses.replace(with_keys(BASE, {"sizing.target_volatility": volatility}), walk_forward=walk)
+        walk_forward_report.write(walk_forward(config), tmp_path / name)
+    told = sage("compare", tmp_path / "one", tmp_path / "same")
+    assert told.exit_code == 0, told.output
+    other = sage("compare", tmp_path / "one", tmp_path / "other", "--json")
+    assert other.exit_code == ExitCode.CHECK_FAILED
+    document = json.loads(other.stdout)
+    assert [one["name"] for one in document["made_from"]] == ["config.sizing.target_volatility"]
+    assert {"pooled.total_return", "folds.0.total_return"} <= {one["name"] for one in document["figures"]}
+
+
+def test_a_sweep_that_is_run_again_elsewhere_is_the_same(tmp_path: Path) -> None:
+    plan = plan_of(SweepConfig(BASE, (Axis("sizing.target_volatility", (0.1, 0.4)),)))
+    for name in ("one", "same"):
+        found = sweep(plan, tmp_path / name, LocalWorkers(1), Ledger(tmp_path / "trials.jsonl"), Silent())
+        write_results(found, str(tmp_path / name), None)
+    told = sage("compare", tmp_path / "one", tmp_path / "same")
+    assert told.exit_code == 0, told.output
+    # In one run of it something else happened.
+    path = tmp_path / "same" / "results.json"
+    document = json.loads(path.read_text())
+    document["runs"][1]["determinism_hash"] = "f" * 64
+    path.write_text(json.dumps(document))
+    assert "runs.1.determinism_hash" in sage("compare", tmp_path / "one", tmp_path / "same").stdout
 
 
 def test_runs_that_part_are_told_by_configuration_then_figures_then_the_first_difference(made: Path) -> None:
