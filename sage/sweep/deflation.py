@@ -21,6 +21,9 @@ SIGNIFICANCE = 0.05
 CLUSTER_CORRELATION = 0.5
 """Trials whose returns correlate by more than that, on average, are variations of one idea."""
 
+CLUSTERED_MAX = 5_000
+"""So many trials are held against each other at most: the table of their correlations takes 200 MB, several times."""
+
 OBSERVATIONS_MIN = 20
 _EULER = 0.5772156649015329
 
@@ -78,18 +81,19 @@ def deflated_sharpe(returns: FloatArray, idle_trials: int = 0, earlier: FloatArr
         return None
     idle_trials += returns.shape[1] - len(moving)
     best = int(np.argmax(sharpes(returns[:, moving])))
+    winner = int(moving[best])
     every = returns[:, moving]
     if earlier is not None:
         moved = earlier.std(axis=0) > 0
         idle_trials += int(np.sum(~moved))
         every = np.concatenate([every, earlier[:, moved]], axis=1)
+    trials = every.shape[1] + idle_trials
     ratios = sharpes(every)
     cluster = clusters_of(every)
     expected = expected_best(ratios, cluster, len(returns), idle_trials)
-    trials = every.shape[1] + idle_trials
-    one = returns[:, moving[best]]
+    one = returns[:, winner]
     return Deflated(
-        winner=int(moving[best]),
+        winner=winner,
         sharpe=float(ratios[best]),
         probability=probabilistic_sharpe(one, expected),
         naive_probability=probabilistic_sharpe(one),
@@ -129,15 +133,35 @@ def expected_maximum(trials: float) -> float:
 
 
 def clusters_of(returns: FloatArray) -> IntArray:
-    """The cluster of each trial, from 0; shape (trials,)."""
+    """The cluster of each trial, from 0; shape (trials,). Of more than CLUSTERED_MAX some make them, the rest joins."""
     trials = returns.shape[1]
     if trials == 1:
         return np.zeros(1, dtype=np.int64)
+    if trials > CLUSTERED_MAX:
+        return _joined(returns, np.linspace(0, trials - 1, CLUSTERED_MAX).astype(np.int64))
     correlation = np.corrcoef(returns, rowvar=False).clip(-1.0, 1.0)
     distance = 1.0 - correlation
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform(distance, checks=False), method="average")
     return np.asarray(fcluster(tree, 1.0 - CLUSTER_CORRELATION, criterion="distance") - 1, dtype=np.int64)
+
+
+def _joined(returns: FloatArray, some: IntArray) -> IntArray:
+    """Clusters of some trials, which every other one joins whose returns correlate enough with theirs on average."""
+    standard = (returns - returns.mean(axis=0)) / returns.std(axis=0)
+    cluster = np.full(returns.shape[1], -1, dtype=np.int64)
+    cluster[some] = clusters_of(returns[:, some])
+    centre = np.zeros((int(cluster.max()) + 1, len(returns)))
+    np.add.at(centre, cluster[some], standard[:, some].T)
+    centre /= np.bincount(cluster[some])[:, None]
+    others = np.flatnonzero(cluster < 0)
+    for begin in range(0, len(others), CLUSTERED_MAX):
+        part = others[begin : begin + CLUSTERED_MAX]
+        correlation = centre @ standard[:, part] / len(returns)
+        cluster[part] = np.where(correlation.max(axis=0) > CLUSTER_CORRELATION, correlation.argmax(axis=0), -1)
+    alone = np.flatnonzero(cluster < 0)
+    cluster[alone] = len(centre) + np.arange(len(alone))
+    return cluster
 
 
 def expected_best(ratios: FloatArray, cluster: IntArray, observations: int, idle_trials: int = 0) -> float:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from sage.sweep import deflation
 from sage.sweep.deflation import (
     clusters_of,
     deflated_sharpe,
@@ -93,6 +94,19 @@ def test_trials_that_are_alike_are_one_cluster() -> None:
     cluster = clusters_of(np.concatenate(groups, axis=1))
     assert len(set(cluster[:3])) == len(set(cluster[3:8])) == 1
     assert len(set(cluster)) == 3
+
+
+def test_of_very_many_trials_some_make_the_clusters_and_the_rest_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    ideas = [simulated_returns(0.9, seed, trials=size) for seed, size in enumerate((150, 100, 1, 1))]
+    returns = np.concatenate(ideas, axis=1)
+    all_at_once = deflated_sharpe(returns)
+    monkeypatch.setattr(deflation, "CLUSTERED_MAX", 40)
+    some = clusters_of(returns)
+    assert len(set(some[:150])) == len(set(some[150:250])) == 1 and len(set(some)) == 4
+    assert set(some) == set(range(4))
+    found = deflated_sharpe(returns)
+    assert all_at_once is not None and found is not None
+    assert found.expected_sharpe == pytest.approx(all_at_once.expected_sharpe)
 
 
 @settings(max_examples=30)
