@@ -30,6 +30,15 @@ class Finding:
         return f"{ {True: 'met', False: 'MISSED', None: 'no target'}[self.met] }: {self.text}"
 
 
+class Said(Finding):
+    """A finding as a sentence; ``met`` is its colour."""
+
+    @property
+    def told(self) -> str:
+        """The sentence."""
+        return self.text
+
+
 @dataclass(frozen=True)
 class Section:
     """A heading, what it is about, and a table or a picture or both. The first column is text, the others figures."""

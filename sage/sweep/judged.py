@@ -84,6 +84,7 @@ class Pooled:
     """One trial over all its days. The probabilistic Sharpe ratio is that of it alone; the deflated one is how sure it
     is that it beats what luck would have made of all trials."""
 
+    sharpe: float | None
     total_return: float
     max_drawdown: float
     probabilistic_sharpe: float | None
@@ -94,8 +95,8 @@ class Pooled:
 class Judged:
     """The statistics of a sweep; None where there is too little to say.
 
-    ``days_per_year`` is what the winner's figures are annualised by; those in ``pooled``, by trial, by their own
-    instrument's.
+    ``days_per_year`` is what the winner's figures are annualised by; those in ``by_trial`` by their
+    own instrument's.
     """
 
     trials: int
@@ -112,12 +113,16 @@ class Judged:
     overfitting: Overfitting | None = None
     walked: WalkedForward | None = None
     shuffled: Shuffled | None = None
-    pooled: dict[int, float | None] = field(default_factory=dict)
     by_trial: dict[int, Pooled] = field(default_factory=dict)
 
 
 def judge(
-    plan: Plan, outcomes: Mapping[str, Outcome], trials_ever: int, seed: int, earlier: Sequence[DailyReturns] = ()
+    plan: Plan,
+    outcomes: Mapping[str, Outcome],
+    trials_ever: int,
+    seed: int,
+    earlier: Sequence[DailyReturns] = (),
+    found: Returns | None = None,
 ) -> Judged:
     """Judge what the runs of a plan have left.
 
@@ -134,15 +139,16 @@ def judge(
     earlier
         What trials of before have earned, none of this plan's among them. Those on other days count as trials of which
         nothing is known.
+    found
+        What :func:`returns_of` makes of the outcomes, where that is there already.
     """
-    found = returns_of(plan, outcomes)
+    found = found or returns_of(plan, outcomes)
     ever = max(trials_ever, plan.trials)
     failed = plan.trials - len(found.trials)
     years = {task.trial: plan.market(task).trading_days_per_year for task in plan.tasks}
     judged = Judged(plan.trials, ever, failed, len(found.days), max(years.values()))
     if not found.trials or not len(found.days):
         return judged
-    pooled = {trial: sharpe(found.table[:, column], years[trial]) for column, trial in enumerate(found.trials)}
     known = _on_days(earlier, found.days)
     idle = max(0, ever - len(found.trials) - known.shape[1])
     deflated = deflated_sharpe(found.table, idle, known)
@@ -164,14 +170,16 @@ def judge(
         overfitting=probability_of_overfitting(found.table),
         walked=_walked(plan, outcomes, found, year, seed),
         shuffled=_shuffled(plan, outcomes, found, winner.trial, year),
-        pooled=pooled,
-        by_trial={trial: _pooled(found.table[:, column], deflated) for column, trial in enumerate(found.trials)},
+        by_trial={
+            trial: _pooled(found.table[:, column], years[trial], deflated) for column, trial in enumerate(found.trials)
+        },
     )
 
 
-def _pooled(days: FloatArray, deflated: Deflated | None) -> Pooled:
+def _pooled(days: FloatArray, days_per_year: int, deflated: Deflated | None) -> Pooled:
     moves = deflated is not None and float(days.std()) > 0.0
     return Pooled(
+        sharpe=sharpe(days, days_per_year),
         total_return=float(np.prod(1.0 + days) - 1.0),
         max_drawdown=_drawdown(days),
         probabilistic_sharpe=probabilistic_sharpe(days) if moves else None,

@@ -48,6 +48,22 @@ def mirror_of(place: str) -> Mirror:
     return Mirror(place)
 
 
+def read_file(place: str, name: str) -> bytes | None:
+    """What a file right in a place holds now, and nothing of a mirror changes; None where it is not there.
+
+    Raises
+    ------
+    OSError
+        If that cannot be told.
+    """
+    if is_remote(place):
+        return mirror_of(place).read(name)
+    try:
+        return (local_path(place) / name).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 class Mirror:
     """A remote directory and its copy on this machine, which all processes of a user share.
 
@@ -84,6 +100,19 @@ class Mirror:
         """
         with self._locked():
             self._reliably(lambda: self._get(exact=exact))
+
+    def read(self, name: str) -> bytes | None:
+        """What a file there holds, None if it is not there. Raises OSError."""
+        found: bytes | None = None
+
+        def act() -> None:
+            nonlocal found
+            self._remote.invalidate_cache()
+            target = f"{self._root.rstrip('/')}/{name}"
+            found = self._remote.cat_file(target) if self._remote.exists(target) else None
+
+        self._reliably(act)
+        return found
 
     def _get(self, *, exact: bool) -> None:
         found = set()

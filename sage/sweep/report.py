@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sage.performance import Interval
-from sage.studies.page import COLOURS, LIMIT, Finding, Section, as_html, styled
+from sage.studies.page import COLOURS, LIMIT, Said, Section, as_html, styled
 from sage.sweep.deflation import SIGNIFICANCE
 from sage.sweep.judged import Judged
 from sage.sweep.sweep import Swept
@@ -22,15 +22,6 @@ HTML_FILE, JSON_FILE = "report.html", "results.json"
 BEST_SHOWN = 20
 FAILED_SHOWN = 20
 OVERFITTED = 0.5
-
-
-class Said(Finding):
-    """A finding as a sentence; ``met`` is its colour."""
-
-    @property
-    def told(self) -> str:
-        """The sentence."""
-        return self.text
 
 
 def findings(swept: Swept) -> list[Said]:
@@ -143,17 +134,21 @@ def best_rows(swept: Swept, count: int = BEST_SHOWN) -> tuple[list[str], list[li
     by_trial: dict[int, list[dict[str, Any]]] = {}
     for row in swept.rows:
         by_trial.setdefault(int(row["trial"]), []).append(row)
-    ranked = sorted(judged.pooled, key=lambda trial: -(judged.pooled[trial] or -1e9))[:count]
+
+    def rank(trial: int) -> float:
+        value = judged.by_trial[trial].sharpe
+        return np.inf if value is None else -value
+
+    ranked = sorted(judged.by_trial, key=rank)[:count]
     columns = ["trial", "instrument", *keys, "Sharpe", "return", "drawdown", "turnover / year", "coverage", "fills"]
     rows = []
     for trial in ranked:
-        runs, task = by_trial[trial], tasks[trial]
-        grown = float(np.prod([1.0 + row["total_return"] for row in runs]) - 1.0)
+        runs, task, pooled = by_trial[trial], tasks[trial], judged.by_trial[trial]
         coverage = [row["coverage"] for row in runs if row["coverage"] is not None]
         rows.append(
             [
                 str(trial), task.instrument, *(_value(task.values.get(key)) for key in keys),
-                _number(judged.pooled[trial]), f"{grown:+.1%}", _percent(min(row["max_drawdown"] for row in runs)),
+                _number(pooled.sharpe), f"{pooled.total_return:+.1%}", _percent(pooled.max_drawdown),
                 f"{np.mean([row['turnover_per_year'] for row in runs]):.1f}",
                 _percent(float(np.mean(coverage))) if coverage else "–", f"{sum(row['fills'] for row in runs):,}",
             ]
@@ -173,9 +168,9 @@ def trial_rows(swept: Swept) -> list[dict[str, Any]]:
         rows.append(
             {"trial": trial, "instrument": task.instrument,
              **{f"{SET}{key}": value for key, value in task.values.items()},
-             "runs": runs[trial], "failed": failed[trial], "sharpe": judged.pooled.get(trial),
+             "runs": runs[trial], "failed": failed[trial],
              **{name: None if pooled is None else getattr(pooled, name) for name in
-                ("total_return", "max_drawdown", "probabilistic_sharpe", "deflated_sharpe")}}
+                ("sharpe", "total_return", "max_drawdown", "probabilistic_sharpe", "deflated_sharpe")}}
         )  # fmt: skip
     return rows
 
@@ -243,14 +238,14 @@ def _luck(judged: Judged) -> go.Figure:
 
 
 def _heat(swept: Swept, keys: tuple[str, str] | None) -> go.Figure | None:
-    if keys is None or not swept.judged.pooled:
+    if keys is None or not swept.judged.by_trial:
         return None
     tasks = {task.trial: task for task in swept.plan.tasks}
     best: dict[tuple[str, str], float] = {}
     # In the order of the plan, which is that of the axes.
     seen: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for trial, value in sorted(swept.judged.pooled.items()):
-        values = tasks[trial].values
+    for trial, pooled in sorted(swept.judged.by_trial.items()):
+        values, value = tasks[trial].values, pooled.sharpe
         if value is not None and keys[0] in values and keys[1] in values:
             place = (_value(values[keys[0]]), _value(values[keys[1]]))
             for axis in (0, 1):

@@ -26,7 +26,7 @@ from sage.rundir import software
 from sage.sweep.forecasts import ForecastsMade, jobs_of, make_forecasts, total_of
 from sage.sweep.judged import Judged, judge, returns_of
 from sage.sweep.ledger import DailyReturns, Ledger, idea_of
-from sage.sweep.places import is_remote, local_path, mirror_of, without_secrets
+from sage.sweep.places import is_remote, local_path, mirror_of, read_file, without_secrets
 from sage.sweep.plan import Plan, SweepConfig, Task, asked
 from sage.sweep.runs import RUNS, Outcome, Sources, read_outcome, run_task
 from sage.sweep.table import earlier_keys, row_of, write_table
@@ -141,13 +141,11 @@ def planned_before(place: str) -> SweepConfig:
         If what it has left cannot be read.
     """
     shown = without_secrets(place)
-    if is_remote(place):
-        mirror_of(place).fetch(exact=True)
-    path = local_path(place) / SWEEP_FILE
     try:
-        return msgspec.convert(json.loads(path.read_text())["config"], SweepConfig)
-    except FileNotFoundError as error:
-        raise OptionError(f"--resume {shown}: there is no sweep") from error
+        told = read_file(place, SWEEP_FILE)
+        if told is None:
+            raise OptionError(f"--resume {shown}: there is no sweep")
+        return msgspec.convert(json.loads(told)["config"], SweepConfig)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{shown}/{SWEEP_FILE}: cannot be read ({error}); give all options of that sweep") from error
 
@@ -221,7 +219,8 @@ def _judge(plan: Plan, state: _State, ledger: Ledger) -> Judged:
         found = DailyReturns(table.days, table.table[:, column])
         ledger.finish(plan.market(first[trial]).question, first[trial].config, found)
     ledger.refresh()
-    return judge(plan, state.outcomes, ledger.count(questions), plan.config.seed, ledger.earlier(questions, own))
+    earlier = ledger.earlier(questions, own)
+    return judge(plan, state.outcomes, ledger.count(questions), plan.config.seed, earlier, table)
 
 
 def _forecast(plan: Plan, todo: list[Task], workers: Workers, show: Progress) -> tuple[ForecastsMade, dict[str, str]]:

@@ -21,7 +21,7 @@ from plotly.subplots import make_subplots
 
 from regime.files import write_durably
 from sage.percentiles import EDGES_S
-from sage.studies.page import COLOURS, LIMIT, Finding, Section, as_html, styled
+from sage.studies.page import COLOURS, LIMIT, Said, Section, as_html, styled
 from stress.soak.journal import parsed, read_journal
 from stress.soak.record import Record
 from stress.soak.verdict import Assessment, Check, Series, Status, assess
@@ -41,15 +41,6 @@ POINTS_MAX = 2_000
 MARKS_MAX = 500
 _ROUNDED_MB = 100.0
 _TICKS_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
-
-
-class _Outcome(Finding):
-    """A check on the page."""
-
-    @property
-    def told(self) -> str:
-        """The verdict first."""
-        return self.text
 
 
 def as_document(record: Record, assessment: Assessment) -> dict[str, Any]:
@@ -116,8 +107,8 @@ def _mb(value: float) -> str:
 def page(record: Record, assessment: Assessment) -> str:
     """The report as HTML."""
     findings = [
-        _Outcome({Status.PASSED: True, Status.FAILED: False, Status.UNDECIDED: None}[check.status],
-                 f"{check.status}: {check.name}: {check.told}")
+        Said({Status.PASSED: True, Status.FAILED: False, Status.UNDECIDED: None}[check.status],
+             f"{check.status}: {check.name}: {check.told}")
         for check in assessment.checks
     ]  # fmt: skip
     bars = sum(line["bars"] for line in record.segments)

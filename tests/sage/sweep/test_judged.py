@@ -86,7 +86,7 @@ def test_figures_are_annualised_by_the_days_on_which_the_instrument_trades() -> 
     days = outcomes(plan, [0.1])[task.key].returns
     assert judged.days_per_year == 252
     assert judged.winner_sharpe == pytest.approx(days.mean() / days.std(ddof=1) * np.sqrt(252))
-    assert judged.pooled[0] == judged.winner_sharpe
+    assert judged.by_trial[0].sharpe == judged.winner_sharpe
 
 
 def test_every_trial_is_judged_alone_and_among_all() -> None:
@@ -117,7 +117,7 @@ def test_a_window_knows_nothing_of_itself_when_its_trial_is_chosen() -> None:
 def test_a_trial_of_which_a_run_failed_is_counted_and_not_judged() -> None:
     plan = planned(4)
     judged = judge(plan, outcomes(plan, [0.0, 0.0, 0.9, 0.0], failed=plan.tasks[-1].number), 4, 1)
-    assert judged.failed_trials == 1 and set(judged.pooled) == {0, 1, 2}
+    assert judged.failed_trials == 1 and set(judged.by_trial) == {0, 1, 2}
     assert judged.deflated is not None and judged.deflated.trials == 4
 
 
