@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import ExitCode, errors_as_exit_codes
-from cli.options import confirmed
+from cli.options import AsJson, confirmed
 
 if TYPE_CHECKING:
     from data.holdings import Details, Holding, Origin
@@ -19,7 +19,6 @@ catalog = typer.Typer(name="catalog", help="The bars in a catalog.", no_args_is_
 Place = Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalog's directory.")]
 Instrument = Annotated[str, typer.Argument(help="Its identifier, such as BTCUSDT.BINANCE.")]
 Bar = Annotated[str | None, typer.Option(help="Bar size, such as 30m; all by default.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 _GAPS_SHOWN = 10
 
@@ -94,17 +93,11 @@ def rm(
     with errors_as_exit_codes():
         from data.bars import BarSize
         from data.catalog import BarCatalog
-        from data.errors import CatalogError
-        from data.holdings import holdings
+        from data.holdings import holdings_of
 
         opened = BarCatalog(place)
         held = opened.instrument(instrument)
-        size = None if bar is None else BarSize.parse(bar)
-        # Damaged files must go like others: nothing of them is read.
-        found = [one for one in holdings(opened) if one.instrument == instrument and size in {None, one.size}]
-        if not found:
-            here = ", ".join(opened.instrument_ids()) or "nothing"
-            raise CatalogError(f"{place}: no bars of {instrument}{f' {size}' if size else ''}; it holds {here}")
+        found = holdings_of(opened, instrument, None if bar is None else BarSize.parse(bar))
         told = ", ".join(f"{'damaged' if one.rows is None else f'{one.rows:,}'} bars of {one.size}" for one in found)
         confirmed(f"{told} of {instrument}", yes=yes)
         assert held is not None

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from data.bars import Bars, iso
-from data.errors import CatalogError
+from data.errors import CatalogDamaged, CatalogError
 from data.fixed import as_bars, as_batch
 
 _CHUNK = 50_000
@@ -55,7 +55,7 @@ def parts_of(file: BarFile, start_ns: int, end_ns: int, schema: pa.Schema) -> It
 
     Raises
     ------
-    CatalogError
+    CatalogDamaged
         If it cannot be read, or says of itself that it holds other bars.
     """
     try:
@@ -67,9 +67,10 @@ def parts_of(file: BarFile, start_ns: int, end_ns: int, schema: pa.Schema) -> It
                 if len(bars):
                     yield bars
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-        raise CatalogError(
-            f"{file.path}: damaged or of another version ({str(error).splitlines()[0]}); ingest all of its interval "
-            f"again, {iso(file.first_ns)} to {iso(file.last_ns)}"
+        raise CatalogDamaged(
+            file.path,
+            f"damaged or of another version ({str(error).splitlines()[0]})",
+            f"ingest all of its interval again, {iso(file.first_ns)} to {iso(file.last_ns)}",
         ) from error
 
 

@@ -27,7 +27,7 @@ from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
 from data.barfiles import BarFile, bar_files, parts_of, write_file
 from data.bars import Bars, BarSize, iso, joined, sha256_of
-from data.errors import CatalogError, DataError
+from data.errors import CatalogDamaged, CatalogError, DataError
 from data.fixed import schema_of
 from data.spool import BarParts, sweep_spools
 from data.spreads import HourlySpreads
@@ -36,7 +36,6 @@ JOURNAL = "sage-journal.json"
 LOCK = ".sage-lock"
 STAGING_PREFIX = ".sage-staging-"
 _EVER = -(2**62), 2**62
-_CHUNK = 20_000
 REPORTS_DIR = "ingest-reports"
 SPREADS_DIR = "spreads"
 
@@ -67,24 +66,16 @@ def _schema(instrument: Instrument, size: BarSize) -> pa.Schema:
     return schema_of(bar_type(instrument, size), instrument.price_precision, instrument.size_precision)
 
 
-def to_nautilus(
-    bars: Bars, instrument: Instrument, size: BarSize, on_progress: Callable[[int], None] | None = None
-) -> list[Bar]:
+def to_nautilus(bars: Bars, instrument: Instrument, size: BarSize) -> list[Bar]:
     """NT Bar objects; ``ts_event`` and ``ts_init`` are both the bar's close, so nothing is known early."""
     kind = bar_type(instrument, size)
     price, volume = instrument.price_precision, instrument.size_precision
-    out: list[Bar] = []
     rows = zip(*(column.tolist() for column in bars.columns()), strict=True)
-    for ts, opened, high, low, close, traded in rows:
-        out.append(
-            Bar(kind, Price(opened, price), Price(high, price), Price(low, price), Price(close, price),
-                Quantity(traded, volume), ts, ts)
-        )  # fmt: skip
-        if on_progress is not None and len(out) % _CHUNK == 0:
-            on_progress(_CHUNK)
-    if on_progress is not None:
-        on_progress(len(out) % _CHUNK)
-    return out
+    return [
+        Bar(kind, Price(opened, price), Price(high, price), Price(low, price), Price(close, price),
+            Quantity(traded, volume), ts, ts)
+        for ts, opened, high, low, close, traded in rows
+    ]  # fmt: skip
 
 
 def rounded(bars: Bars, instrument: Instrument) -> Bars:
@@ -122,21 +113,25 @@ class BarCatalog:
         self._nautilus = ParquetDataCatalog(str(root.resolve()))
 
     def instrument(self, instrument_id: str) -> Instrument | None:
-        """The instrument as fixed at its first ingest, or None. Raises CatalogError if it cannot be read."""
+        """The instrument as fixed at its first ingest, or None. Raises CatalogDamaged if it cannot be read."""
         found = self._instruments([instrument_id])
         return found[0] if found else None
 
-    def instrument_ids(self) -> list[str]:
-        """Identifiers of all instruments that the catalog holds, sorted. Raises CatalogError if one cannot be read."""
-        return sorted({str(instrument.id) for instrument in self._instruments(None)})
+    def instruments(self) -> dict[str, Instrument]:
+        """All instruments by their identifiers, sorted. Raises CatalogDamaged if one cannot be read."""
+        found: dict[str, Instrument] = {}
+        for instrument in self._instruments(None):
+            found.setdefault(str(instrument.id), instrument)
+        return dict(sorted(found.items()))
 
     def _instruments(self, ids: list[str] | None) -> list[Instrument]:
         try:
             return list(self._nautilus.instruments(instrument_ids=ids))
         except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
-            raise CatalogError(
-                f"{self.root}: an instrument's definition cannot be read ({str(error).splitlines()[0]}); remove its "
-                "file under data/, and ingest the instrument again"
+            raise CatalogDamaged(
+                self.root,
+                f"an instrument's definition cannot be read ({str(error).splitlines()[0]})",
+                "remove its file under data/, and ingest the instrument again",
             ) from error
 
     def bars(

@@ -60,8 +60,6 @@ def as_bars(rows: pa.RecordBatch | pa.Table) -> Bars:
 def decoded(column: pa.ChunkedArray, decimals: int) -> FloatArray:
     """Raw fixed-point values as the nearest float64. Raises ValueError for a form that is not known."""
     array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
     if pa.types.is_int64(array.type):
         return np.asarray(np.round(array.to_numpy() / 10.0 ** FIXED_DECIMALS[8], decimals))
     width = array.type.byte_width if pa.types.is_fixed_size_binary(array.type) else 0

@@ -18,7 +18,7 @@ from data.barfiles import BarFile
 from data.bars import Bars, BarSize, iso
 from data.calendars import calendar_name, calendar_of
 from data.catalog import REPORTS_DIR, BarCatalog
-from data.errors import CatalogError
+from data.errors import CatalogDamaged, CatalogError
 from data.gaps import Gaps, gaps_of
 from data.instruments import Kind, kind_of
 
@@ -87,8 +87,19 @@ class Checked:
 
 
 def holdings(catalog: BarCatalog) -> list[Holding]:
-    """All bars of a catalog, by instrument and size. Raises CatalogError where a definition cannot be read."""
-    return [_holding(instrument, size, files) for instrument, size, files in _all(catalog, [])]
+    """All bars of a catalog, by instrument and size. Raises CatalogDamaged where a definition cannot be read."""
+    return [_holding(*one) for one in _all(catalog, [])]
+
+
+def holdings_of(catalog: BarCatalog, instrument_id: str, size: BarSize | None) -> list[Holding]:
+    """The bars of an instrument, of one size or of all; nothing of the bars is read, for they may be damaged.
+
+    Raises
+    ------
+    CatalogError
+        If it holds nothing of that, or a definition cannot be read.
+    """
+    return [_holding(*one) for one in _of(catalog, instrument_id, size)]
 
 
 def details(catalog: BarCatalog, instrument_id: str, size: BarSize | None) -> list[Details]:
@@ -100,18 +111,13 @@ def details(catalog: BarCatalog, instrument_id: str, size: BarSize | None) -> li
         If it holds nothing of that, or a file cannot be read.
     """
     found = []
-    for instrument, held, files in _all(catalog, []):
-        if str(instrument.id) == instrument_id and size in {None, held}:
-            first_ns, last_ns = files[0].first_ns, max(file.last_ns for file in files)
-            told = origins(catalog.root, instrument_id, held)
-            chosen = next((str(origin.options["calendar"]) for origin in told if "calendar" in origin.options), None)
-            name = chosen or calendar_name(instrument.id, kind_of(instrument))
-            gaps = gaps_of(catalog.parts(instrument, held), held, calendar_of(name, first_ns, last_ns))
-            found.append(Details(_holding(instrument, held, files), name, gaps, told))
-    if not found:
-        held_here = ", ".join(catalog.instrument_ids()) or "nothing"
-        wanted = f"{instrument_id} {size}" if size is not None else instrument_id
-        raise CatalogError(f"{catalog.root}: no bars of {wanted}; the catalog holds {held_here}")
+    for instrument, held, files in _of(catalog, instrument_id, size):
+        holding = _holding(instrument, held, files)
+        told = origins(catalog.root, instrument_id, held)
+        chosen = next((str(origin.options["calendar"]) for origin in told if "calendar" in origin.options), None)
+        name = chosen or calendar_name(instrument.id, kind_of(instrument))
+        calendar = calendar_of(name, holding.first_ns, holding.last_ns)
+        found.append(Details(holding, name, gaps_of(catalog.parts(instrument, held), held, calendar), told))
     return found
 
 
@@ -145,20 +151,14 @@ def check(catalog: BarCatalog, tell: Progress) -> Checked:
 
     Every file must be readable to its last row, its closes must rise and lie within the interval that its name tells,
     and no two files of the same bars may overlap.
-
-    Raises
-    ------
-    CatalogError
-        If an instrument's definition cannot be read.
     """
     damage: list[Damage] = []
     strange: list[Path] = []
     try:
         every = _all(catalog, strange)
         not_looked_at = others(catalog)
-    except CatalogError as error:
-        told, _, mend = str(error).partition("; ")
-        return Checked(0, 0, [Damage(catalog.root, told.partition(": ")[2], mend)], [])
+    except CatalogDamaged as error:
+        return Checked(0, 0, [Damage(error.path, error.told, error.mend)], [])
     for path in strange:
         damage.append(Damage(path, "its name tells no interval; it is none of NautilusTrader's", "move it elsewhere"))
     total = sum(len(files) for _, _, files in every)
@@ -184,7 +184,7 @@ def others(catalog: BarCatalog) -> list[str]:
     """Bar types in a catalog that SAGE does not read: of bids, made by NautilusTrader itself, without an instrument."""
     known = {
         f"{instrument_id}-{spec}"
-        for instrument_id in catalog.instrument_ids()
+        for instrument_id in catalog.instruments()
         for spec in catalog.bar_sizes(instrument_id)
         if spec.endswith(_OURS) and BarSize.from_nautilus(spec) is not None
     }
@@ -195,13 +195,22 @@ def others(catalog: BarCatalog) -> list[str]:
 def _all(catalog: BarCatalog, strange: list[Path]) -> list[tuple[Instrument, BarSize, list[BarFile]]]:
     """The files of all bars that SAGE reads; those without an interval in their name go to ``strange``."""
     found = []
-    for instrument_id in catalog.instrument_ids():
-        instrument = catalog.instrument(instrument_id)
-        assert instrument is not None
+    for instrument_id, instrument in catalog.instruments().items():
         for spec in catalog.bar_sizes(instrument_id):
             size = BarSize.from_nautilus(spec) if spec.endswith(_OURS) else None
             if size is not None and (files := catalog.files(instrument, size, strange)):
                 found.append((instrument, size, files))
+    return found
+
+
+def _of(
+    catalog: BarCatalog, instrument_id: str, size: BarSize | None
+) -> list[tuple[Instrument, BarSize, list[BarFile]]]:
+    found = [one for one in _all(catalog, []) if str(one[0].id) == instrument_id and size in {None, one[1]}]
+    if not found:
+        held = ", ".join(catalog.instruments()) or "nothing"
+        wanted = f"{instrument_id} {size}" if size is not None else instrument_id
+        raise CatalogError(f"{catalog.root}: no bars of {wanted}; the catalog holds {held}")
     return found
 
 
@@ -240,8 +249,8 @@ def _checked(parts: Iterable[Bars], file: BarFile) -> tuple[int, str]:
                 told.append("holds prices that are none")
             elif not bool(((bars.low <= prices.min(axis=0)) & (bars.high >= prices.max(axis=0))).all()):
                 told.append("holds bars whose open, high, low and close are inconsistent")
-    except CatalogError as error:
-        return 0, str(error).partition(": ")[2]
+    except CatalogDamaged as error:
+        return 0, error.told
     if not rows:
         return 0, "holds no bars"
     if not told and (first_ns, last_ns) != (file.first_ns, file.last_ns):

@@ -33,7 +33,7 @@ from data.instruments import (
     measure,
     parse_instrument_id,
 )
-from data.places import nearest
+from data.places import nearest, sha256_of
 from data.quality import QualityReport
 from data.reading import ReadOptions
 from data.rejects import Rejects
@@ -148,7 +148,7 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
     _require_writable(request.catalog)
     instrument_id = parse_instrument_id(request.instrument)
     request = dataclasses.replace(request, sources=_out_of_catalogs(request))
-    files = find_files([*request.sources, *request.ask])
+    sides = find_files(*((request.sources, request.ask) if request.ask else (request.sources,)))
     try:
         with ExitStack() as spools:
             rejects = spools.enter_context(Rejects(nearest(request.catalog)))
@@ -156,7 +156,7 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
             def spool() -> Spool:
                 return spools.enter_context(Spool(request.catalog))
 
-            return _ingested(request, instrument_id, files, spool, rejects, tell)
+            return _ingested(request, instrument_id, sides, spool, rejects, tell)
     except OSError as error:
         if error.errno in _REFUSED:
             raise CatalogError(f"{error.filename or request.catalog}: {error.strerror}; check its rights") from error
@@ -175,13 +175,12 @@ def _require_writable(catalog: Path) -> None:
 def _ingested(
     request: IngestRequest,
     instrument_id: InstrumentId,
-    files: list[Path],
+    sides: list[list[Path]],
     spools: Callable[[], Spool],
     rejects: Rejects,
     tell: Progress,
 ) -> IngestResult:
-    asks = len(find_files(request.ask))
-    sides = [files[: len(files) - asks], files[len(files) - asks :]] if asks else [files]
+    files = [path for side in sides for path in side]
     calendar = _calendar_name(request, instrument_id)
     found = sift_sides(sides, request.read, request.bar_size, calendar, spools, rejects.append, tell)
     size, bars, spreads, report = found.size, found.bars, found.spreads, found.report
@@ -209,7 +208,7 @@ def _ingested(
             f"The rows are in {refused_rows}"
         )
     # Before anything is written: whoever takes a source away meanwhile leaves no bars of unknown origin.
-    sources = {str(path): _file_sha256(path) for path in files}
+    sources = {str(path): sha256_of(path) for path in files}
     bars_done = 0
 
     def wrote(step: int) -> None:
@@ -308,32 +307,34 @@ def _out_of_catalogs(request: IngestRequest) -> list[Path]:
         wanted = None if request.bar_size is None else request.bar_size.nautilus
         chosen = [spec for spec in specs if wanted is None or spec.startswith(f"{wanted}-")]
         if len(chosen) != 1:
-            here = ", ".join(chosen or specs) or f"none; it holds {', '.join(held.instrument_ids()) or 'nothing'}"
+            here = ", ".join(chosen or specs) or f"none; it holds {', '.join(held.instruments()) or 'nothing'}"
             why = "say which with --bar" if len(chosen) > 1 else "name what it has"
             raise DataError(f"{source}: a catalog, whose bars of {request.instrument} are {here}; {why}")
         found.append(folder / f"{request.instrument}-{chosen[0]}")
     return found
 
 
-def find_files(sources: Sequence[Path]) -> list[Path]:
-    """The files meant by paths: files as given, directories by the suffixes of bar files.
+def find_files(*sides: Sequence[Path]) -> list[list[Path]]:
+    """The files meant by the paths of each side: files as given, directories by the suffixes of bar files.
 
     Raises
     ------
     DataError
         If a directory holds none, or the same file is named twice.
     """
-    found: list[Path] = []
-    for source in sources:
-        if source.is_dir():
-            inside = sorted(path for path in source.iterdir() if _is_bar_file(path))
-            if not inside:
-                raise DataError(f"{source}: a directory without bar files ({', '.join(BAR_FILE_SUFFIXES)})")
-            found.extend(inside)
-        else:
-            found.append(source)
-    places = Counter(path.resolve() for path in found)
-    twice = {str(path) for path in found if places[path.resolve()] > 1}
+    found: list[list[Path]] = [[] for _ in sides]
+    for sources, files in zip(sides, found, strict=True):
+        for source in sources:
+            if source.is_dir():
+                inside = sorted(path for path in source.iterdir() if _is_bar_file(path))
+                if not inside:
+                    raise DataError(f"{source}: a directory without bar files ({', '.join(BAR_FILE_SUFFIXES)})")
+                files.extend(inside)
+            else:
+                files.append(source)
+    every = [path for files in found for path in files]
+    places = Counter(path.resolve() for path in every)
+    twice = {str(path) for path in every if places[path.resolve()] > 1}
     if twice:
         raise DataError(f"{', '.join(sorted(twice))}: named more than once")
     return found
@@ -392,8 +393,3 @@ def _tells(path: Path, facts: dict[str, object]) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     return all(report.get(name) == fact for name, fact in facts.items())
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -112,7 +112,7 @@ def catalog_market(
     catalog = BarCatalog(root)
     instrument = catalog.instrument(str(parse_instrument_id(instrument_id)))
     if instrument is None:
-        held = ", ".join(catalog.instrument_ids()) or "nothing"
+        held = ", ".join(catalog.instruments()) or "nothing"
         raise CatalogError(f"{root}: no instrument {instrument_id}; the catalog holds {held}")
     sizes = catalog.bar_sizes(instrument_id)
     size = BarSize.parse(bar) if bar is not None else _only_size(root, instrument_id, sizes)

@@ -5,6 +5,7 @@ Rejected rows are never dropped in silence: each keeps its file, row, reason and
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from bisect import bisect_left
 from collections import Counter
@@ -240,10 +241,14 @@ def _risen(held: list[tuple[Bars, Path]], reject: Callable[[pd.DataFrame], None]
     _reject_disorder(bars.ts_close_ns, np.arange(len(bars)), reason)
     bad = np.flatnonzero(reason != "")
     if len(bad):
-        stamps, closes = bars.ts_close_ns[bad], bars.close[bad]
-        told = [f"closes {iso(int(ts))} at {close:.10g}" for ts, close in zip(stamps, closes, strict=True)]
-        reject(pd.DataFrame({"file": files[bad].astype(str), "row": 0, "reason": reason[bad], "fields": told}))
+        reject(rejected_bars(bars[bad], files[bad].astype(str), reason[bad]))
     return bars[reason == ""], files[reason == ""]
+
+
+def rejected_bars(bars: Bars, files: object, reasons: object) -> pd.DataFrame:
+    """Bars in the form of rejected rows; their places in the files are not known any more, so they are 0."""
+    told = [f"closes {iso(int(ts))} at {close:.10g}" for ts, close in zip(bars.ts_close_ns, bars.close, strict=True)]
+    return pd.DataFrame({"file": files, "row": 0, "reason": reasons, "fields": told})
 
 
 def _middle_time(raw: RawBars) -> float:
@@ -270,20 +275,13 @@ def _forward(raw: RawBars, notes: list[str], backwards: bool) -> RawBars:
         return raw
     notes.append(f"{raw.path.name}: rows run from new to old; read backwards")
     back = slice(None, None, -1)
-    return RawBars(
-        path=raw.path,
-        layout=raw.layout,
-        stamp=raw.stamp,
+    return dataclasses.replace(
+        raw,
         stamp_ns=raw.stamp_ns[back],
         wall_ns=raw.wall_ns[back],
         values={name: column[back] for name, column in raw.values.items()},
         row=raw.row[back],
         original=raw.original.iloc[back].reset_index(drop=True),
-        broken_rows=raw.broken_rows,
-        notes=raw.notes,
-        time_form=raw.time_form,
-        time_sample=raw.time_sample,
-        share=raw.share,
     )
 
 

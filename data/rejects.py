@@ -40,9 +40,6 @@ class Rejects:
     ) -> None:
         self._table.close()
 
-    def __len__(self) -> int:
-        return self._count
-
     def append(self, rows: pd.DataFrame) -> None:
         """Keep rows. Raises OSError where the disk is full."""
         if len(rows):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data.bars import Bars, BarSize, IntArray, iso, joined
+from data.bars import Bars, BarSize, IntArray, joined
 from data.calendars import ALWAYS_OPEN, Calendar
 from data.errors import DataError
 from data.gaps import gaps_of
-from data.quality import QualityReport
+from data.quality import QualityReport, rejected_bars
 from data.spool import BarParts
 from data.spreads import HourlySpreads
 
@@ -80,8 +80,8 @@ def middle(
     alone = 0
     for met in _meetings(bid.bars, ask.bars):
         alone += len(met.bid_alone) + len(met.ask_alone)
-        reject(_rejected(bid.path, met.bid_alone))
-        reject(_rejected(ask.path, met.ask_alone))
+        reject(rejected_bars(met.bid_alone, str(bid.path), ONE_SIDE))
+        reject(rejected_bars(met.ask_alone, str(ask.path), ONE_SIDE))
         if len(met.bid):
             crossed += int((met.ask.close < met.bid.close).sum())
             stamps.append(met.bid.ts_close_ns[[0, -1]])
@@ -138,9 +138,3 @@ def _met(bid: Bars, ask: Bars) -> _Met:
     both, of_bid, of_ask = np.intersect1d(bid.ts_close_ns, ask.ts_close_ns, assume_unique=True, return_indices=True)
     alone = (side[~np.isin(side.ts_close_ns, both)] for side in (bid, ask))
     return _Met(bid[of_bid], ask[of_ask], *alone)
-
-
-def _rejected(path: Path, bars: Bars) -> pd.DataFrame:
-    """Bars in the form of rejected rows; their place in the file is not known any more, so it is 0."""
-    fields = [f"closes {iso(int(ts))} at {close:.10g}" for ts, close in zip(bars.ts_close_ns, bars.close, strict=True)]
-    return pd.DataFrame({"file": str(path), "row": 0, "reason": ONE_SIDE, "fields": fields})

@@ -21,6 +21,7 @@ import pyarrow
 from data.bars import iso
 from data.errors import DataError
 from data.market import Market
+from data.places import sha256_of
 from regime.signal import BarRejected, Direction, Level, Reason, Signal, VolatilityState
 from sage.backtest import load_market, run_backtest
 from sage.compare import Difference, difference_report, first_difference
@@ -28,7 +29,7 @@ from sage.config import BacktestConfig
 from sage.progress import Progress
 from sage.results import HASHED, columns_of, hash_of, hashed_tables
 from sage.run import BacktestRun
-from sage.rundir import SCHEMA_VERSION, sha256_of
+from sage.rundir import SCHEMA_VERSION
 from sage.votes import slow_votes
 
 _AGAIN = "make the run again with sage backtest"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -25,6 +24,7 @@ import pandas as pd
 
 from data.bars import iso
 from data.errors import OptionError
+from data.places import sha256_of
 from sage.config import as_dict
 from sage.results import Tables, summary, tables
 from sage.run import BacktestRun
@@ -146,11 +146,6 @@ def provenance(run: BacktestRun) -> dict[str, Any]:
         if run.checkpoint is None
         else {"name": run.checkpoint.name, "sha256": run.checkpoint.sha256, "engine": run.engine_name},
     }
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file. Raises OSError."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _events(run: BacktestRun, tabled: Tables, figures: dict[str, object]) -> Iterator[dict[str, object]]:

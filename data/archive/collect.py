@@ -75,13 +75,13 @@ def _fetch(archive: Archive, files: list[ArchiveFile], tell: Progress) -> tuple[
 
 def _told(request: ArchiveRequest, have: list[Fetched], missing: list[ArchiveFile]) -> Collected:
     begins = _begins(have[0].file)
-    early = [file.name for file in missing if _begins(file) < begins]
     lacking = [file.name for file in missing]
+    before = sum(_begins(file) < begins for file in missing)
     notes = []
-    if early:
+    if early := lacking[:before]:
         notes.append(f"nothing of {request.symbol} is there before {begins}, not in {_named(early)}")
-    if lacking := lacking[len(early) :]:
-        notes.append(f"not in the archive: {_named(lacking)}")
+    if holes := lacking[before:]:
+        notes.append(f"not in the archive: {_named(holes)}")
     for one in have:
         if one.replaced is not None:
             notes.append(
@@ -91,7 +91,7 @@ def _told(request: ArchiveRequest, have: list[Fetched], missing: list[ArchiveFil
     unasked = [one.file.name for one in have if not one.verified]
     if unasked:
         notes.append(f"the archive cannot be reached; taken as they were fetched before: {_named(unasked)}")
-    return Collected(have, early + lacking, notes)
+    return Collected(have, lacking, notes)
 
 
 def _may_have_days(month: date, begins: date | None, today: date) -> bool:

@@ -7,7 +7,6 @@ that a file which the archive has replaced is noticed; the file itself comes onl
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import threading
@@ -23,6 +22,7 @@ import requests
 
 from data.archive.names import ArchiveFile
 from data.errors import DataError, OptionError
+from data.places import kept, sha256_of
 
 ADDRESS = "https://data.binance.vision"
 AT_ONCE = 4
@@ -68,11 +68,7 @@ class Fetched:
 
 def default_downloads() -> Path:
     """``$SAGE_DOWNLOADS``, else ``sage/downloads`` under ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    named = os.environ.get("SAGE_DOWNLOADS")
-    if named:
-        return Path(named).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "sage" / "downloads"
+    return kept("SAGE_DOWNLOADS", "XDG_CACHE_HOME", "downloads")
 
 
 class Archive:
@@ -157,7 +153,7 @@ class Archive:
             self._silent = error
             if _absent(path).exists():
                 return None
-            if known is None or _sha256(path) != known:
+            if known is None or sha256_of(path) != known:
                 raise
             return Fetched(file, path, known, was_here=True, verified=False)
         if expected is None:
@@ -165,11 +161,11 @@ class Archive:
             _absent(path).touch()
             return None
         _absent(path).unlink(missing_ok=True)
-        if known == expected and _sha256(path) == expected:
+        if known == expected and sha256_of(path) == expected:
             return Fetched(file, path, expected, was_here=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._alone(path):
-            if _recorded(path) != expected or _sha256(path) != expected:  # another process may have been quicker
+            if _recorded(path) != expected or sha256_of(path) != expected:  # another process may have been quicker
                 self._bring(file, path, expected, reached)
                 checksum = _beside(path)
                 partial = checksum.with_name(f"{checksum.name}.part")
@@ -223,7 +219,7 @@ class Archive:
         partial = path.with_name(f"{path.name}.{expected[:12]}.part")
         for _ in range(2):
             self._patiently(lambda: self._download(file, partial, reached))
-            digest = _sha256(partial)
+            digest = sha256_of(partial)
             if digest == expected:
                 os.replace(partial, path)
                 return
@@ -307,11 +303,6 @@ def _recorded(path: Path) -> str | None:
         return _beside(path).read_text().split()[0] if path.exists() else None
     except (OSError, IndexError, UnicodeDecodeError):
         return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _plainly(error: BaseException) -> str:

@@ -101,7 +101,7 @@ def wanted_markets(config: EvaluationConfig) -> list[tuple[str, str]]:
     bar = str(BarSize.parse(config.bar)) if config.bar is not None else None
     wanted: list[tuple[str, str]] = []
     named = [str(parse_instrument_id(instrument)) for instrument in config.instruments]
-    for instrument in dict.fromkeys(named) or catalog.instrument_ids():
+    for instrument in dict.fromkeys(named) or catalog.instruments():
         held = [size for size in _sizes(catalog, instrument) if bar in {None, size}]
         if named and not held:
             # Says what the catalog has.

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data.places import kept
 from sage.config import BacktestConfig, as_dict
 
 FloatArray = NDArray[np.float64]
@@ -29,12 +30,7 @@ _KEY_LETTERS = 16
 
 def default_ledger() -> Path:
     """``$SAGE_TRIALS``, else ``sage/trials.jsonl`` under ``$XDG_DATA_HOME`` or ``~/.local/share``."""
-    given = os.environ.get(VARIABLE)
-    if given:
-        return Path(given).expanduser()
-    data = os.environ.get("XDG_DATA_HOME")
-    root = Path(data) if data else Path.home() / ".local" / "share"
-    return root / "sage" / "trials.jsonl"
+    return kept(VARIABLE, "XDG_DATA_HOME", "trials.jsonl")
 
 
 def idea_of(config: BacktestConfig) -> str:
@@ -146,9 +142,8 @@ class Ledger:
         return found
 
     def _append(self, entry: dict[str, str]) -> None:
-        with self.path.open("r+b") as file:
+        with self.path.open("a+b") as file:
             cut_off = file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
-        with self.path.open("ab") as file:
             # One write of one line: sweeps side by side do not mix them. After a crash what comes next is a line of
             # its own.
             file.write((b"\n" if cut_off else b"") + json.dumps(entry).encode() + b"\n")

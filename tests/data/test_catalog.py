@@ -124,7 +124,7 @@ def test_instruments_whose_names_begin_alike_keep_apart(tmp_path: Path) -> None:
     names = ["BTC-USD.X", "BTC-USDT.X", "BTC_USDT.X", "BTC-USDT.X-30", "BTC-USDT-PERP.X"]
     for place, name in enumerate(names):
         catalog.write(bars(close=100.0 + place), instrument(name), HALF_HOUR)
-    assert catalog.instrument_ids() == sorted(names)
+    assert list(catalog.instruments()) == sorted(names)
     for place, name in enumerate(names):
         assert all_bars(tmp_path, instrument(name)).open[0] == 100.0 + place
         assert catalog.bar_sizes(name) == ["30-MINUTE-LAST-EXTERNAL"]

@@ -260,7 +260,7 @@ def test_a_directory_means_the_bar_files_in_it(tmp_path: Path) -> None:
     for name in ("b.csv", "a.feather", "c.ZIP", "notes.md", "c.ZIP.CHECKSUM", "._b.csv"):
         (tmp_path / name).touch()
     (tmp_path / "folder.csv").mkdir()
-    assert [path.name for path in find_files([tmp_path])] == ["a.feather", "b.csv", "c.ZIP"]
+    assert [path.name for path in find_files([tmp_path])[0]] == ["a.feather", "b.csv", "c.ZIP"]
 
 
 def test_a_directory_of_several_layouts_makes_one_series(tmp_path: Path) -> None:

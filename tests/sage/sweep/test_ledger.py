@@ -95,3 +95,6 @@ def test_where_it_lies_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE)
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert default_ledger() == Path("/data/sage/trials.jsonl")
+    # As the specification wants it; else the count would depend on where the command is run.
+    monkeypatch.setenv("XDG_DATA_HOME", "data")
+    assert default_ledger() == Path.home() / ".local" / "share" / "sage" / "trials.jsonl"
