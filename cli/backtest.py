@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import ExitCode, errors_as_exit_codes
-from cli.options import choice
+from cli.options import choice, data_options
 from cli.version import show_version
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def backtest(
         settings = load_config(config) if config is not None else BacktestConfig()
         settings = with_values(
             settings,
-            data=with_values(settings.data, **_data_options(data, catalog, instrument, bar, start, end)),
+            data=with_values(settings.data, **data_options(data, catalog, instrument, bar, start, end)),
             model=with_values(
                 settings.model,
                 name=model,
@@ -216,30 +216,6 @@ def _progress(settings: BacktestConfig, *, live: bool) -> Iterator[tuple[Progres
     title = f"SAGE backtest, {settings.data.instrument or settings.data.source}"
     with live_backtest(title, settings.regime.deadline_ms) as found:
         yield found
-
-
-def _data_options(
-    data: str | None,
-    catalog: Path | None,
-    instrument: str | None,
-    bar: str | None,
-    start: str | None,
-    end: str | None,
-) -> dict[str, Any]:
-    from data.errors import OptionError
-
-    if data not in {None, "synthetic", "sp500", "catalog"}:
-        raise OptionError(f"--data {data}: must be synthetic or sp500; for ingested bars give --catalog DIR")
-    if catalog is not None and data in {"synthetic", "sp500"}:
-        raise OptionError(f"--catalog and --data {data} exclude each other")
-    return {
-        "source": "catalog" if catalog is not None else data,
-        "catalog": str(catalog) if catalog is not None else None,
-        "instrument": instrument,
-        "bar": bar,
-        "start": start,
-        "end": end,
-    }
 
 
 def _serving_options(settings: BacktestConfig, engine: str | None) -> Any:

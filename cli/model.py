@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import errors_as_exit_codes
+from cli.options import AsJson
 
 if TYPE_CHECKING:
     from regime.model.checkpoint import Checkpoint
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 model = typer.Typer(name="model", help="The models that make forecasts.", no_args_is_help=True, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="embedded, the path of a checkpoint, or OWNER/NAME[@REVISION].")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @model.command("list")

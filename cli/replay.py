@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from cli.exits import ExitCode, errors_as_exit_codes
+from cli.options import AsJson
 
 
 def replay(
     run: Annotated[Path, typer.Argument(help="A run directory, as sage backtest leaves it.", show_default=False)],
     catalog: Annotated[Path | None, typer.Option(help="Where the run's catalog lies now, if it has moved.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a backtest again on its recorded signals, without a model, and compare.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import errors_as_exit_codes
+from cli.options import AsJson
 
 if TYPE_CHECKING:
     from regime.serving.storekeeping import KeySummary, PruneReport
@@ -26,7 +27,6 @@ Directory = Annotated[
         help="The store. Default $SAGE_STORE, else sage/forecasts in $XDG_CACHE_HOME or ~/.cache.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", start=1)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import ExitCode, errors_as_exit_codes
+from cli.options import AsJson, data_options
 
 if TYPE_CHECKING:
     from sage.sweep.plan import Plan, SweepConfig
@@ -71,7 +72,7 @@ def sweep(
         str | None, typer.Option(help="KEY,KEY of the report's heat map. Default: the first two.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its size, and run nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run every combination of parameters, instruments, periods and windows, and tell what the best is worth.
 
@@ -96,7 +97,7 @@ def sweep(
         if resume is not None and all(given is None for given in of_plan):
             settings = planned_before(resume)
         else:
-            base = _settings(config, {"data": data, "catalog": catalog, "bar": bar}, model, store_dir, seed)
+            base = _settings(config, data_options(data, catalog, bar=bar), model, store_dir, seed)
             windows = {"train_bars": train_bars, "test_bars": test_bars, "rolling": rolling or None,
                        "embargo_bars": embargo_bars}  # fmt: skip
             settings = _with_grid(base, grid, sets or [], (draws, draw_seed), instrument, period, windows)
@@ -130,15 +131,13 @@ def _place(out: str | None, resume: str | None) -> str:
     """Where a sweep goes, or goes on."""
     from data.errors import OptionError
     from sage.rundir import choose_directory
-    from sage.sweep.places import is_remote, local_path, mirror_of, without_secrets
+    from sage.sweep.places import is_remote, local_path, read_file, without_secrets
     from sage.sweep.sweep import SWEEP_FILE
 
     place = resume or out
     if place is None or not (is_remote(place) or resume):
         return str(choose_directory(None if place is None else local_path(place), "sweep").absolute())
-    if is_remote(place):
-        mirror_of(place).fetch(exact=True)
-    there = (local_path(place) / SWEEP_FILE).is_file()
+    there = read_file(place, SWEEP_FILE) is not None
     if resume and not there:
         raise OptionError(f"--resume {without_secrets(resume)}: there is no sweep")
     if there and not resume:
@@ -149,22 +148,12 @@ def _place(out: str | None, resume: str | None) -> str:
 def _settings(
     config: Path | None, data: dict[str, Any], model: str | None, store_dir: str | None, seed: int | None
 ) -> Any:
-    from data.errors import OptionError
     from sage.config import BacktestConfig, load_config, with_values
 
-    if data["data"] not in {None, "synthetic", "sp500"}:
-        raise OptionError(f"--data {data['data']}: must be synthetic or sp500; for ingested bars give --catalog DIR")
-    if data["catalog"] is not None and data["data"] is not None:
-        raise OptionError(f"--catalog and --data {data['data']} exclude each other")
     base = load_config(config) if config is not None else BacktestConfig()
     return with_values(
         base,
-        data=with_values(
-            base.data,
-            source="catalog" if data["catalog"] is not None else data["data"],
-            catalog=data["catalog"],
-            bar=data["bar"],
-        ),
+        data=with_values(base.data, **data),
         model=with_values(base.model, name=model, store_dir=store_dir),
         seed=seed,
     )

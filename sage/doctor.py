@@ -30,7 +30,7 @@ from regime.model.engines import EngineSpec, choose_engine
 from regime.model.registry import models_root, pulled_models
 from regime.serving.store import default_root
 from regime.serving.storekeeping import store_info
-from sage.processes import gpu_memory, memory_of_container
+from sage.processes import THREAD_VARIABLES, asked_gpu_memory, memory_of_container
 from sage.sweep.ledger import default_ledger
 
 PACKAGES = ("sage", "nautilus_trader", "torch", "tirex-ts", "numpy", "pandas", "pyarrow", "huggingface_hub")
@@ -39,7 +39,6 @@ EXTRAS = {
     "s3fs": ("places such as s3://bucket/runs", "pip install s3fs"),
     "gcsfs": ("places such as gs://bucket/runs", "pip install gcsfs"),
 }
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 MEMORY_MIN = 2 * 10**9
 """Bytes below which a backtest with its model process may run out of memory."""
 DISK_MIN = 10**9
@@ -154,19 +153,18 @@ def _machine() -> Iterator[Finding]:
                   "close something, or raise the limit" if short else "")  # fmt: skip
     yield from _disk(section, "/dev/shm", Path("/dev/shm"), SHARED_MIN, "run the container with --shm-size=64m or more")
     yield from _gpu(section)
-    set_ = {name: os.environ[name] for name in THREADS if name in os.environ}
+    set_ = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
     told = ", ".join(f"{name}={value}" for name, value in set_.items()) or "not limited by the environment"
     yield Finding(section, "threads", told)
 
 
 def _gpu(section: str) -> Iterator[Finding]:
-    if shutil.which("nvidia-smi") is None:
+    command = shutil.which("nvidia-smi")
+    if command is None:
         yield Finding(section, "GPU", "none seen; SAGE runs on the CPU")
         return
     try:
-        query = ["nvidia-smi", "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
-        asked = subprocess.run(query, capture_output=True, text=True, timeout=10.0, check=True)
-        found = gpu_memory(asked.stdout)
+        found = asked_gpu_memory(command)
     except (OSError, subprocess.SubprocessError) as error:
         yield Finding(section, "GPU", f"nvidia-smi cannot tell ({error})", State.NOTE, "check the driver")
         return

@@ -7,7 +7,9 @@ among those that share them, so that its sum over processes is what they take to
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -18,6 +20,10 @@ from pathlib import Path
 import psutil
 
 _MODEL_MODULES = ("regime.serving.server", "regime.serving.own", "stress.faulty_server")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""By which libraries are told how many threads to have."""
+
+_LOOK_AT_PARENT_S = 1.0
 _GPU_EVERY_S = 10.0
 _GPU_PATIENCE_S = 5.0
 _MIB = 1 << 20
@@ -55,6 +61,21 @@ class MachineSample:
     limit_bytes: int
     gpu_bytes: int | None = None
     gpu_limit_bytes: int | None = None
+
+
+def end_with(parent: int) -> None:
+    """For a worker process: Ctrl-C at the terminal is for the parent, which ends its workers, and its end is theirs.
+
+    A worker that waits for work would wait for ever: it holds the other end of the pipe itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_AT_PARENT_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="sage-orphan-watch", daemon=True).start()
 
 
 class Machine:
@@ -129,10 +150,8 @@ class Machine:
         if self._gpu_command is None or at_s - self._gpu_asked_at < _GPU_EVERY_S:
             return
         self._gpu_asked_at = at_s
-        query = [self._gpu_command, "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            told = subprocess.run(query, capture_output=True, text=True, timeout=_GPU_PATIENCE_S, check=True).stdout
-            self._gpu = gpu_memory(told)
+            self._gpu = asked_gpu_memory(self._gpu_command)
 
 
 class Sampler:
@@ -162,6 +181,12 @@ class Sampler:
                 self.newest = self._machine.sample()
             if self._over.wait(self._every_s):
                 return
+
+
+def asked_gpu_memory(command: str) -> tuple[int, int] | None:
+    """What ``nvidia-smi``, by its path, tells of memory; see :func:`gpu_memory`. Raises OSError, SubprocessError."""
+    query = [command, "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
+    return gpu_memory(subprocess.run(query, capture_output=True, text=True, timeout=_GPU_PATIENCE_S, check=True).stdout)
 
 
 def gpu_memory(told: str) -> tuple[int, int] | None:

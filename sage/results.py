@@ -276,6 +276,13 @@ def coverage(run: BacktestRun, signals: pd.DataFrame, first_row: int = 0) -> dic
     }
 
 
+def of_window(run: BacktestRun, tabled: Tables, from_ns: int) -> tuple[pd.DataFrame, dict[str, object]]:
+    """The rows of equity from a time on, and what they come to: earnings, and coverage of what was asked since."""
+    first_row = int(np.searchsorted(tabled.equity["ts_ns"].to_numpy(), from_ns))
+    rows = tabled.equity.iloc[first_row:].reset_index(drop=True)
+    return rows, earnings(run, rows) | {"coverage": coverage(run, tabled.signals, first_row)}
+
+
 def _inside_interval(
     run: BacktestRun, signals: pd.DataFrame, horizon: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -21,7 +21,7 @@ from data.errors import DataError, OptionError
 from data.market import Market
 from sage.backtest import load_market, run_backtest
 from sage.config import BacktestConfig, WalkForwardConfig, validate, with_keys
-from sage.earnings import buy_and_hold, earnings
+from sage.earnings import buy_and_hold
 from sage.performance import (
     COST_MULTIPLES,
     at_multiple,
@@ -33,7 +33,7 @@ from sage.performance import (
 )
 from sage.performance import sharpe_interval as interval_of
 from sage.progress import Progress, Silent
-from sage.results import coverage, determinism_hash, tables
+from sage.results import determinism_hash, of_window, tables
 from sage.run import BacktestRun
 
 FloatArray = NDArray[np.float64]
@@ -183,10 +183,7 @@ def _walk(
     part = market.part(fold.first, fold.stop)
     run = run_backtest(with_keys(config, chosen), market=part, trade_from_ns=start_ns)
     tabled = tables(run)
-    first_row = int(np.searchsorted(tabled.equity["ts_ns"].to_numpy(), start_ns))
-    window = tabled.equity.iloc[first_row:].reset_index(drop=True)
-    figures = earnings(run, window)
-    figures["coverage"] = coverage(run, tabled.signals, first_row)
+    window, figures = of_window(run, tabled, start_ns)
     figures["fills"] = len(run.ledger.fills)
     figures["traded"] = run.ledger.traded_notional
     figures["trading_costs"] = run.ledger.costs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from data.errors import OptionError
 from regime.signal import Level
+from sage.processes import end_with
 from sage.progress import Progress, Silent
 from stress.chaos import FAULTS_UNTIL, Verdict, fault_lengths, judge, run_hash
 from stress.invariants import Violation
@@ -28,7 +28,6 @@ CHUNK = 20
 TASKS_PER_WORKER = 10
 """A worker is replaced after so many: NT keeps some memory of every engine in a process."""
 
-_LOOK_AT_PARENT_S = 1.0
 
 SCHEDULES_MAX = 10_000_000
 SHOWN = 10
@@ -237,19 +236,8 @@ def _result(future: Future[Any], task: tuple[Any, ...]) -> Any:
 
 
 def _prepare_worker(parent: int) -> None:
-    """Ctrl-C at the terminal is for the first process, which ends the others. Where it is killed they end themselves.
-
-    A worker that waits for work would wait for ever: it holds the other end of the pipe itself.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_AT_PARENT_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _note(report: ChaosReport) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from data.errors import OptionError
 from data.market import Market
+from data.places import sha256_of
 from regime.errors import ModelUnavailable
 from regime.model.checkpoint import Checkpoint
 from regime.model.engines import EngineChoice, EngineSpec
@@ -27,12 +28,11 @@ from regime.serving.config import ServingConfig
 from regime.serving.process import ModelProcess
 from sage.backtest import run_backtest
 from sage.config import as_dict
-from sage.earnings import earnings
 from sage.performance import daily_returns, until_ruin
-from sage.results import Tables, coverage, summary, tables
+from sage.results import Tables, of_window, summary, tables
 from sage.rig import Rig
 from sage.run import BacktestRun
-from sage.rundir import manifest_of, sha256_of, whole, write_json
+from sage.rundir import manifest_of, whole, write_json
 from sage.sweep.ledger import DailyReturns
 from sage.sweep.places import here, is_remote, local_path, mirror_of, without_secrets
 from sage.sweep.plan import Task, asked, market_key, market_of
@@ -193,12 +193,10 @@ def _figures(run: BacktestRun, tabled: Tables, from_ns: int) -> dict[str, Any]:
     """A run's summary; with a window, what depends on the bars is of its window alone."""
     figures = dict(summary(run, tabled))
     if from_ns:
-        first_row = int(np.searchsorted(tabled.equity["ts_ns"].to_numpy(), from_ns))
-        rows = tabled.equity.iloc[first_row:].reset_index(drop=True)
-        figures |= earnings(run, rows)
+        rows, of_rows = of_window(run, tabled, from_ns)
+        figures |= of_rows
         figures["bars"] = len(rows)
         figures["average_exposure"] = float(rows["exposure"].abs().mean()) if len(rows) else 0.0
-        figures["coverage"] = coverage(run, tabled.signals, first_row)
     return figures
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,13 +14,13 @@ from typing import Any, Protocol, Self, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from sage.processes import THREAD_VARIABLES, end_with
+
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 RUNS_A_WORKER = 40
 """NautilusTrader keeps memory of every engine that a process has made, so that none makes more than these."""
-
-_ORPHAN_CHECK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -141,17 +139,9 @@ def _signal_name(number: int) -> str:
 
 
 def _begin_worker(parent: int) -> None:
-    """Ctrl-C is for the process that hands out the work; and without that one there is nobody left to work for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
     # Results are the parent's to print: what a user's code says is a message.
     os.dup2(2, 1)
     # Runs in parallel: threads of a library's own would only be in each other's way.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+    for name in THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_ORPHAN_CHECK_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="sage-orphan-watch", daemon=True).start()
