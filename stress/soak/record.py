@@ -17,6 +17,9 @@ Floats = NDArray[np.float64]
 
 MB = 1e6
 HOUR_S = 3600.0
+_Row = tuple[float, float, float, int, int, int]
+"""Hours, bars, the figure, the phase, and which process it is of: how many there were before it, and its id."""
+
 SUMMED = (
     "bars", "signals", "rejections", "breaker_openings", "model_restarts", "model_recycled", "orders",
 )  # fmt: skip
@@ -107,7 +110,7 @@ class Record:
 
         A process that takes the place of another of its role begins a new generation; bars are counted over all.
         """
-        rows: list[tuple[float, float, float, int, int]] = []
+        rows: list[_Row] = []
         before, offset, newest = None, 0, 0
         for line in self.samples[side]:
             if before is not None and line["generation"] != before:
@@ -122,15 +125,24 @@ class Record:
                             offset + line["bars"],
                             process[value] / unit,
                             line["phase"],
+                            line["generation"],
                             process["pid"],
                         )
                     )
         return _trace_of(rows)
 
     def clock_trace(self, role: str, value: str = "rss", unit: float = MB) -> Trace:
-        """The same for a process that plays no segments, sampled by the clock."""
+        """The same for a process that plays no segments, sampled by the clock; a resumed soak has another one."""
+        resumed = np.array([line["at_s"] for line in self.events if line["event"] == "resumed"])
         rows = [
-            (line["at_s"] / HOUR_S, 0.0, process[value] / unit, 0, process["pid"])
+            (
+                line["at_s"] / HOUR_S,
+                0.0,
+                process[value] / unit,
+                0,
+                int(np.searchsorted(resumed, line["at_s"], side="right")),
+                process["pid"],
+            )
             for line in self.machines
             for process in line["processes"]
             if process["role"] == role and process[value] is not None
@@ -138,8 +150,9 @@ class Record:
         return _trace_of(rows)
 
 
-def _trace_of(rows: list[tuple[float, float, float, int, int]]) -> Trace:
+def _trace_of(rows: list[_Row]) -> Trace:
     # Two samples of one process never share a time; of two of a role, the older one is on its way out.
-    table = np.array(sorted(rows), dtype=np.float64).reshape(len(rows), 5)
-    _, generation = np.unique(table[:, 4], return_inverse=True)
-    return Trace(table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int64), generation.astype(np.int64))
+    table = np.array(sorted(rows), dtype=np.float64).reshape(len(rows), 6)
+    # A container that was started anew gives the same process ids again.
+    _, life = np.unique(table[:, 4:], axis=0, return_inverse=True)
+    return Trace(table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int64), life.ravel().astype(np.int64))

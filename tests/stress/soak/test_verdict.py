@@ -105,6 +105,28 @@ def test_a_recycled_worker_neither_hides_a_leak_nor_fakes_one() -> None:
     assert statuses(journal({"trading": 40.0}, recycle_every=120))[name] is Status.FAILED
 
 
+def test_processes_that_take_the_ids_of_those_before_them_are_others_all_the_same() -> None:
+    """As where a container was started anew: the second life of each lies 30 MB above the first, both flat."""
+
+    def lines(same_ids: bool) -> Iterator[dict[str, Any]]:
+        resumed = False
+        for line in journal(recycle_every=180):
+            later = line["at_s"] > 180 * SEGMENT_S + 2.0  # the control is a second behind
+            if later and not resumed:
+                resumed = True
+                yield {"kind": "event", "at_s": 180 * SEGMENT_S + 1.0, "event": "resumed", "detail": ""}
+            for one in line.get("processes", ()):
+                one["rss"] += 30_000_000 * (later and one["role"] != "control")
+                one["pid"] = {"trading": 100, "model": 200, "control": 300, "watching": 1}[one["role"]] + (
+                    1_000 * (later and not same_ids)
+                )
+            yield line
+
+    same, other = (assess(Record.of(lines(each))) for each in (True, False))
+    assert [one.growth for one in same.series] == [one.growth for one in other.series]
+    assert same.status is Status.PASSED
+
+
 def test_file_descriptors_that_pile_up_fail_and_a_few_more_do_not() -> None:
     name = "file descriptors of the trading process"
     assert statuses(journal(files_per_hour=10.0))[name] is Status.FAILED
