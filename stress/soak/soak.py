@@ -401,9 +401,9 @@ class Soak:
             if worker is not None:
                 worker.end()
         self._waiting.clear()
-        # The next one counts from nothing.
-        if self._totals is not None:
-            self._at.totals.append(self._totals)
+        # The next one counts from nothing. Who looks on is told of all that was done: counts never fall.
+        if self._vitals is not None:
+            self._at.totals.append(total_values(self._vitals))
         self._vitals, self._totals = None, None
         self._minutes, self._size = 0, Size(self._config.recycle_mb)
         self._control_busy = self._stalled = False
