@@ -1,12 +1,30 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and directories in which one process is at work."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".tmp-"
+LOCK = ".lock"
+
+
+@contextmanager
+def alone_in(directory: Path, taken: Exception) -> Iterator[None]:
+    """Keep other processes out of a directory; raises ``taken`` where one is at work there.
+
+    The lock goes with the process, however it ends; its file stays, for who waits on it may have it open.
+    """
+    with (directory / LOCK).open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise taken from None
+        yield
 
 
 def write_durably(path: Path, content: bytes | str | memoryview, written_ns: int | None = None) -> None:

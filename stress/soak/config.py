@@ -84,6 +84,14 @@ class SoakConfig:
         return max(least, min(SEGMENT_BARS, math.floor(self.rate * seconds)))
 
     @property
+    def is_witnessed(self) -> bool:
+        """True where every rule of level, reason and order is looked at.
+
+        Those of orders are SAGE's strategy's, and only SAGE's own model process can be overheard.
+        """
+        return self.backtest.own.strategy is None and self.backtest.own.forecaster is None
+
+    @property
     def segments(self) -> int | None:
         """How many segments there are, where bars say how long."""
         return None if self.bars is None else math.ceil(self.bars / self.bars_a_segment)
@@ -135,7 +143,7 @@ def _rules(config: SoakConfig) -> list[tuple[bool, str]]:
             f"{FAULTY_SEGMENT_BARS_MIN} is the least",
         ),
         (
-            config.faults is FaultLoad.NONE or (own.strategy is None and own.forecaster is None),
+            config.faults is FaultLoad.NONE or config.is_witnessed,
             f"--faults {config.faults}: the catalogue's faults know SAGE's own model and strategy alone",
         ),
         (

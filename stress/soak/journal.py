@@ -84,8 +84,8 @@ class Journal:
 
     def _write(self, *, sync: bool = False) -> None:
         try:
-            if not self.path.exists():  # somebody has removed it: all of it again
-                self._written = 0
+            if not self.path.exists() or (self.path.is_file() and self.path.stat().st_size < self._written):
+                self._written = 0  # somebody has removed it, or cut it off: all of it again
             with self.path.open("r+b" if self._written else "wb") as file:
                 # What a failed write left of a line is written over.
                 file.seek(self._written)

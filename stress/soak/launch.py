@@ -13,6 +13,7 @@ from typing import Any
 
 from data.errors import DataError, OptionError
 from regime.errors import UserCodeRaised
+from regime.files import LOCK, alone_in
 from regime.model.random_weights import write_random_checkpoint
 from regime.model.weights import ARCHITECTURES
 from sage.config import as_dict
@@ -23,7 +24,7 @@ from stress.soak.journal import JOURNAL, VERSION, Journal, parsed, read_journal
 from stress.soak.record import Record
 from stress.soak.report import HTML_FILE, JSON_FILE, write
 from stress.soak.soak import Progress, Show, Soak
-from stress.soak.staff import WorkerFailed
+from stress.soak.staff import WorkerDied, WorkerFailed
 from stress.soak.verdict import Assessment, assess
 from stress.soak.worker import endless_market
 
@@ -63,7 +64,8 @@ def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = 
     Raises
     ------
     OptionError
-        If the configuration makes no sense, or the place is taken; to go on, if it is not that of the earlier soak.
+        If the configuration makes no sense, or the place is taken; to go on, if it is not that of the earlier soak, or
+        if that one is still at work.
     DataError
         If there are no bars, or nothing to go on with.
     ModelUnavailable
@@ -73,6 +75,13 @@ def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = 
     """
     check(config)
     endless_market(config)  # what is wrong with the bars is said before any process is started
+    _require_place(directory, resume=resume)
+    directory.mkdir(parents=True, exist_ok=True)
+    with alone_in(directory, OptionError(f"{directory}: another soak is at work there; wait for its end")):
+        return _soaked(config, directory, show, resume=resume)
+
+
+def _soaked(config: SoakConfig, directory: Path, show: Show, *, resume: bool) -> Outcome:
     earlier, began = _earlier(directory, resume=resume)
     config = _going_on(config, directory, began) if resume else _with_segments(config, config.bars_a_segment)
     with contextlib.ExitStack() as stack:
@@ -91,6 +100,11 @@ def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = 
         except KeyboardInterrupt:
             interrupted = True
             journal.note("event", soak.now_s, event="interrupted", detail="told to stop")
+        except WorkerDied as death:
+            if not soak.has_played:
+                raise
+            # It cannot go on, and what that says of the system is the verdict's part.
+            journal.note("event", soak.now_s, event="ended", detail=f"the trading process dies too often: {death}")
         except Exception as error:
             trace = {"trace": error.trace} if isinstance(error, WorkerFailed | UserCodeRaised) else {}
             journal.note("event", soak.now_s, event="ended", detail=f"{type(error).__name__}: {error}", **trace)
@@ -105,7 +119,7 @@ def run_soak(config: SoakConfig, directory: Path, show: Show, *, resume: bool = 
 
 def _clear(directory: Path) -> None:
     """Leave no trace of a soak that never began: its place is free for the next try."""
-    for name in (JOURNAL, JSON_FILE, HTML_FILE):
+    for name in (JOURNAL, JSON_FILE, HTML_FILE, LOCK):
         with contextlib.suppress(OSError):
             (directory / name).unlink()
     with contextlib.suppress(OSError):
@@ -133,11 +147,18 @@ def planned_length(directory: Path) -> tuple[float | None, int | None]:
     return config["hours"], config["bars"]
 
 
+def _require_place(directory: Path, *, resume: bool) -> None:
+    """Refuse a place that is not empty for a new soak, and one without a journal to go on with."""
+    if resume:
+        read_journal(directory)
+    elif directory.exists() and (not directory.is_dir() or any(path.name != LOCK for path in directory.iterdir())):
+        told = "; to go on with it: --resume" if (directory / JOURNAL).exists() else "; choose another place"
+        raise OptionError(f"--out {directory}: is there already and not empty{told}")
+
+
 def _earlier(directory: Path, *, resume: bool) -> tuple[bytes, Record]:
+    """What an earlier soak has left, now that it is not at work any more."""
     if not resume:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            told = "; to go on with it: --resume" if (directory / JOURNAL).exists() else "; choose another place"
-            raise OptionError(f"--out {directory}: is there already and not empty{told}")
         return b"", Record()
     raw = read_journal(directory)
     return raw, Record.of(parsed(raw))
@@ -194,6 +215,7 @@ def header(config: SoakConfig) -> dict[str, Any]:
         "told": f"{long} {rate}, segments of {config.bars_a_segment:,} bars{faults}{load}",
         "config": values,
         "faults": str(config.faults),
+        "witnessed": config.is_witnessed,
         "limits": {
             "leak_mb_per_hour": config.leak_limit_mb_per_hour,
             "growth_mb": config.growth_limit_mb,

@@ -105,8 +105,7 @@ class TradingSide:
         own = backtest.own
         self._own_strategy = load_strategy(own.strategy) if own.strategy is not None else None
         self._alphas = [load_plugin("--alpha", spec) for spec in own.alphas]
-        # The rules of orders are those of SAGE's strategy, and only SAGE's own model process can be overheard.
-        self._witnessed = own.strategy is None and own.forecaster is None and judged
+        self._witnessed = config.is_witnessed and judged
         with ExitStack() as stack:
             stack.callback(self.control.close)
             self._model = RunModel.open(self._backtest, _SoakParts(self.control, self.talk), stack)

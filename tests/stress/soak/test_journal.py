@@ -49,6 +49,14 @@ def test_a_place_that_is_gone_costs_nothing_but_the_file_and_all_of_it_comes_whe
     assert read_journal(tmp_path / "run") == journal.raw
 
 
+def test_a_file_that_somebody_has_cut_off_is_written_again_whole(tmp_path: Path) -> None:
+    journal = begun(tmp_path)
+    journal.note("event", 1.0, event="something")
+    (tmp_path / JOURNAL).write_bytes(b"")
+    journal.note("event", 2.0, event="more")
+    assert read_journal(tmp_path) == journal.raw
+
+
 def test_a_long_journal_is_held_packed_and_comes_back_whole(tmp_path: Path) -> None:
     journal = begun(tmp_path / "run")
     for number in range(2_000):
