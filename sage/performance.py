@@ -54,13 +54,13 @@ def daily_returns(ts_ns: IntArray, equity: FloatArray, cash: float) -> FloatArra
     return np.asarray(np.diff(daily) / daily[:-1])
 
 
-def sharpe(returns: FloatArray, days_per_year: int) -> float | None:
+def sharpe(returns: FloatArray, days_per_year: float) -> float | None:
     """Annualised Sharpe ratio of daily returns without a risk-free rate; None where they never differ."""
     deviation = float(returns.std(ddof=1)) if len(returns) > 1 else 0.0
     return float(returns.mean()) / deviation * math.sqrt(days_per_year) if deviation > 0 else None
 
 
-def sharpe_interval(returns: FloatArray, days_per_year: int, seed: int) -> Interval | None:
+def sharpe_interval(returns: FloatArray, days_per_year: float, seed: int) -> Interval | None:
     """Circular block bootstrap interval of the Sharpe ratio (Politis and Romano, 1992; Ledoit and Wolf, 2008).
 
     Days are drawn in blocks of :func:`block_days`, for returns and above all their squares depend on those before.
@@ -78,10 +78,11 @@ def sharpe_difference_interval(
     """The same for the difference of two Sharpe ratios, from days of both drawn together; shapes (days,)."""
     if len(returns) < MIN_DAYS or None in (sharpe(returns, days_per_year), sharpe(others, days_per_year)):
         return None
-    drawn = [
-        _sharpes(returns[rows], days_per_year) - _sharpes(others[rows], days_per_year)
-        for rows in resampled_rows(returns - others, seed)
-    ]
+    drawn = []
+    for rows in resampled_rows(returns - others, seed):
+        one, other = (_sharpes(values[rows], days_per_year) for values in (returns, others))
+        neither = np.isnan(one) & np.isnan(other)
+        drawn.append(np.where(neither, np.nan, np.nan_to_num(one) - np.nan_to_num(other)))
     return _percentiles(np.concatenate(drawn), returns - others)
 
 
@@ -152,7 +153,7 @@ def politis_white(values: FloatArray) -> float:
     return float(min((1.5 * (spread / variance) ** 2 * rows) ** (1 / 3), longest))
 
 
-def _sharpes(samples: FloatArray, days_per_year: int) -> FloatArray:
+def _sharpes(samples: FloatArray, days_per_year: float) -> FloatArray:
     deviation = samples.std(axis=1, ddof=1)
     found = np.full(len(samples), np.nan)
     np.divide(samples.mean(axis=1), deviation, out=found, where=deviation > 0)
@@ -160,10 +161,11 @@ def _sharpes(samples: FloatArray, days_per_year: int) -> FloatArray:
 
 
 def _percentiles(drawn: FloatArray, returns: FloatArray) -> Interval | None:
-    known = drawn[np.isfinite(drawn)]
-    if len(known) < len(drawn) / 2:
+    known = np.isfinite(drawn)
+    if known.mean() < 0.5:
         return None  # a few days of trading: most samples hold none of them
-    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    # What holds none of them has earned nothing. Left out, those would be left that hold the one good day.
+    low, high = np.quantile(np.where(known, drawn, 0.0), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high), block_days(returns), len(returns))
 
 

@@ -36,6 +36,7 @@ class Deflated:
     reach ``expected_sharpe``, which is what the best of ``effective_trials`` independent ones as spread out would;
     ``clusters`` are groups of alike ones. ``probability`` is the deflated Sharpe ratio: how sure it is that the true
     ratio exceeds ``expected_sharpe``; ``naive_probability`` is the same for zero, as if nothing had been selected.
+    ``moving`` counts the winner's returns that are not nought: of a few, neither probability says anything.
     """
 
     winner: int
@@ -46,11 +47,12 @@ class Deflated:
     trials: int
     clusters: int
     effective_trials: float
+    moving: int
 
     @property
     def is_significant(self) -> bool:
         """True where luck is surely not all that made the winner."""
-        return self.probability > 1.0 - SIGNIFICANCE
+        return self.probability > 1.0 - SIGNIFICANCE and self.moving >= OBSERVATIONS_MIN
 
 
 def deflated_sharpe(returns: FloatArray, idle_trials: int = 0, earlier: FloatArray | None = None) -> Deflated | None:
@@ -101,6 +103,7 @@ def deflated_sharpe(returns: FloatArray, idle_trials: int = 0, earlier: FloatArr
         trials=trials,
         clusters=int(cluster.max()) + 1,
         effective_trials=_effective(expected, ratios, trials),
+        moving=int(np.count_nonzero(one)),
     )
 
 

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from sage.performance import Interval
 from sage.studies.page import COLOURS, LIMIT, Said, Section, as_html, styled
-from sage.sweep.deflation import SIGNIFICANCE
+from sage.sweep.deflation import OBSERVATIONS_MIN, SIGNIFICANCE, Deflated
 from sage.sweep.judged import Judged
 from sage.sweep.sweep import Swept
 from sage.sweep.table import SET
@@ -47,7 +47,7 @@ def findings(swept: Swept) -> list[Said]:
         found.append(
             Said(
                 deflated.is_significant,
-                f"deflated Sharpe ratio {deflated.probability:.3f} ({_more_than(deflated.is_significant)}): the best "
+                f"deflated Sharpe ratio {deflated.probability:.3f} ({_more_than(deflated)}): the best "
                 f"of {judged.trials_ever:,} trials ever made here, in {_groups(deflated.clusters)}, "
                 f"would have reached {luck:.2f} by luck; had it been the only trial it would be "
                 f"{deflated.naive_probability:.3f}",
@@ -310,8 +310,10 @@ def _groups(count: int) -> str:
     return "one group of alike ones" if count == 1 else f"{count:,} groups of alike ones"
 
 
-def _more_than(significant: bool) -> str:
-    return "more than luck" if significant else "luck alone may explain it"
+def _more_than(deflated: Deflated) -> str:
+    if deflated.moving < OBSERVATIONS_MIN:
+        return f"of {deflated.moving:,} days on which anything came of it, which say nothing"
+    return "more than luck" if deflated.is_significant else "luck alone may explain it"
 
 
 def _plain(value: Any) -> Any:

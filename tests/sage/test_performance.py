@@ -109,6 +109,15 @@ def test_too_few_days_have_no_interval() -> None:
     assert sharpe_interval(autoregressive(0.0, 30, seed=8), 252, seed=1) is not None
 
 
+def test_samples_that_hold_none_of_the_few_days_of_trading_count_as_nothing_earned() -> None:
+    returns = np.zeros(57)
+    returns[[20, 40]] = 0.02, 0.0005
+    found = sharpe_interval(returns, 365, seed=1)
+    assert found is not None and found.low == 0.0 < found.high
+    difference = sharpe_difference_interval(returns, np.full(57, 0.001) * (np.arange(57) % 2), 365, seed=1)
+    assert difference is not None and difference.low < 0.0
+
+
 def test_intervals_cover_the_true_sharpe_about_as_often_as_they_say() -> None:
     rng = np.random.default_rng(11)
     held = 0

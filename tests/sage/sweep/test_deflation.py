@@ -121,6 +121,16 @@ def test_more_trials_never_make_the_winner_better(trials: int, idle: int, seed: 
     assert few.sharpe == many.sharpe == pytest.approx(sharpes(returns).max())
 
 
+def test_a_winner_of_a_few_days_is_never_called_more_than_luck() -> None:
+    returns = np.zeros((57, 2))
+    returns[:19, 0], returns[:20, 1] = 0.01, 0.001
+    few = deflated_sharpe(returns[:, :1])
+    enough = deflated_sharpe(returns[:, 1:])
+    assert few is not None and enough is not None
+    assert few.probability > 0.99 and few.moving == 19 and not few.is_significant
+    assert enough.moving == 20 and enough.is_significant
+
+
 def test_what_never_moves_counts_as_a_trial_and_cannot_win() -> None:
     returns = np.concatenate([np.zeros((DAYS, 2)), simulated_returns(0.0, 1, trials=3)], axis=1)
     found = deflated_sharpe(returns)
