@@ -95,8 +95,9 @@ class Pooled:
 class Judged:
     """The statistics of a sweep; None where there is too little to say.
 
-    ``days_per_year`` is what the winner's figures are annualised by; those in ``by_trial`` by their
-    own instrument's.
+    ``days_per_year`` is what figures are annualised by that are of all days: those of the instrument that trades on
+    most of them. One that trades on fewer has returns of nought on the others, which makes its figures the same as by
+    its own days alone.
     """
 
     trials: int
@@ -146,14 +147,15 @@ def judge(
     ever = max(trials_ever, plan.trials)
     failed = plan.trials - len(found.trials)
     years = {task.trial: plan.market(task).trading_days_per_year for task in plan.tasks}
-    judged = Judged(plan.trials, ever, failed, len(found.days), max(years.values()))
+    year = max(years.values())
+    judged = Judged(plan.trials, ever, failed, len(found.days), year)
     if not found.trials or not len(found.days):
         return judged
     known = _on_days(earlier, found.days)
     idle = max(0, ever - len(found.trials) - known.shape[1])
     deflated = deflated_sharpe(found.table, idle, known)
     column = deflated.winner if deflated is not None else _best(found.table)
-    days, year = found.table[:, column], years[found.trials[column]]
+    days = found.table[:, column]
     winner = next(task for task in plan.tasks if task.trial == found.trials[column])
     return Judged(
         trials=plan.trials,
@@ -168,11 +170,9 @@ def judge(
         winner_drawdown_interval=drawdown_interval(days, seed),
         deflated=deflated,
         overfitting=probability_of_overfitting(found.table),
-        walked=_walked(plan, outcomes, found, year, seed),
-        shuffled=_shuffled(plan, outcomes, found, winner.trial, year),
-        by_trial={
-            trial: _pooled(found.table[:, column], years[trial], deflated) for column, trial in enumerate(found.trials)
-        },
+        walked=_walked(plan, outcomes, found, years, seed),
+        shuffled=_shuffled(plan, outcomes, found, winner.trial, years),
+        by_trial={trial: _pooled(found.table[:, column], year, deflated) for column, trial in enumerate(found.trials)},
     )
 
 
@@ -207,7 +207,9 @@ def returns_of(plan: Plan, outcomes: Mapping[str, Outcome]) -> Returns:
     return Returns(days, table, trials)
 
 
-def _walked(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, year: int, seed: int) -> WalkedForward | None:
+def _walked(
+    plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, years: Mapping[int, int], seed: int
+) -> WalkedForward | None:
     """At each window the trial that did best in all windows before it; their embargo keeps outcomes apart."""
     column_of = {trial: column for column, trial in enumerate(found.trials)}
     windows: dict[tuple[str, int], list[Task]] = {}
@@ -220,6 +222,7 @@ def _walked(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, year: i
     ordered = sorted(windows, key=lambda key: first_day[key])
     chosen: list[Chosen] = []
     traded: list[FloatArray] = []
+    lasted_years = 0.0
     for number, key in enumerate(ordered[1:], start=1):
         before = found.table[found.days < first_day[key]]
         tasks = {task.trial: task for task in windows[key]}
@@ -233,15 +236,17 @@ def _walked(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, year: i
                 window=number + 1,
                 trial=trial,
                 values=tasks[trial].values,
-                sharpe_before=scores[column_of[trial]] * math.sqrt(year),
-                sharpe=sharpe(days, year),
+                sharpe_before=scores[column_of[trial]] * math.sqrt(max(years.values())),
+                sharpe=sharpe(days, years[trial]),
                 total_return=float(np.prod(1.0 + days) - 1.0),
             )
         )
         traded.append(days)
-    if not traded:
+        lasted_years += len(days) / years[trial]
+    if not lasted_years:
         return None
     pooled = np.concatenate(traded)
+    year = len(pooled) / lasted_years
     return WalkedForward(
         windows=chosen,
         sharpe=sharpe(pooled, year),
@@ -273,7 +278,9 @@ def _on_days(earlier: Sequence[DailyReturns], days: IntArray) -> FloatArray:
     return np.stack(columns, axis=1) if columns else np.empty((len(days), 0))
 
 
-def _shuffled(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, winner: int, year: int) -> Shuffled | None:
+def _shuffled(
+    plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, winner: int, years: Mapping[int, int]
+) -> Shuffled | None:
     """All trials' positions moved by the same share of each window, and the best of them after each such move."""
     moments: dict[int, Moments] = {}
     judged = set(found.trials)
@@ -285,7 +292,7 @@ def _shuffled(plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, winne
     moments = {trial: one for trial, one in moments.items() if one.sums[0, 2] > 0.0}
     if not moments:
         return None
-    ratios = np.stack([one.sharpes() for one in moments.values()]) * math.sqrt(year)
+    ratios = np.stack([one.sharpes() * math.sqrt(years[trial]) for trial, one in moments.items()])
     best = ratios.max(axis=0)
     as_good = int(np.sum(best[1:] >= best[0]))
     rows = {trial: row for row, trial in enumerate(moments)}

@@ -13,7 +13,7 @@ from sage.config import BacktestConfig, DataConfig
 from sage.sweep.axes import Axis
 from sage.sweep.judged import judge, returns_of
 from sage.sweep.ledger import DailyReturns
-from sage.sweep.plan import Plan, SweepConfig, plan_of
+from sage.sweep.plan import Plan, SweepConfig, market_key, plan_of
 from sage.sweep.runs import Outcome
 from sage.sweep.shuffled import SHIFTS, Moments
 from sage.sweep.windows import WindowConfig
@@ -87,6 +87,29 @@ def test_figures_are_annualised_by_the_days_on_which_the_instrument_trades() -> 
     assert judged.days_per_year == 252
     assert judged.winner_sharpe == pytest.approx(days.mean() / days.std(ddof=1) * np.sqrt(252))
     assert judged.by_trial[0].sharpe == judged.winner_sharpe
+
+
+def test_an_instrument_that_trades_on_fewer_days_is_annualised_by_its_own() -> None:
+    plan = plan_of(SweepConfig(BASE, (Axis("seed", (1, 2)),)))
+    stock, coin = plan.tasks
+    key = market_key(stock.config)
+    plan.markets[key] = dataclasses.replace(plan.markets[key], trading_days_per_year=252)
+    rng = np.random.default_rng(4)
+    days = np.arange(20_000, 23_650)
+    open_days = np.sort(rng.choice(days, 2_520, replace=False))
+    moments = Moments(np.tile([1_000.0, 1.0, 0.1], (1 + SHIFTS, 1)))
+    found = {
+        task.key: Outcome(task.key, "", {}, None, own, 0.0006 + 0.01 * rng.standard_normal(len(own)), moments)
+        for task, own in ((stock, open_days), (coin, days))
+    }
+    judged = judge(plan, found, 2, 1)
+    own = found[stock.key].returns
+    assert judged.days_per_year == 365 and judged.winner is not None
+    assert judged.by_trial[stock.trial].sharpe == pytest.approx(own.mean() / own.std(ddof=1) * np.sqrt(252), rel=0.01)
+    # By one measure for all: the winner is the first of the table, too.
+    assert max(judged.by_trial, key=lambda trial: judged.by_trial[trial].sharpe or 0.0) == judged.winner.trial
+    assert judged.shuffled is not None
+    assert judged.shuffled.true[1] / judged.shuffled.true[0] == pytest.approx(np.sqrt(365 / 252))
 
 
 def test_every_trial_is_judged_alone_and_among_all() -> None:
