@@ -98,6 +98,11 @@ def folds_of(bars: int, config: WalkForwardConfig) -> list[Fold]:
     """
     open_bars = bars - config.train_bars
     if config.fold_bars is not None:
+        if config.fold_bars > open_bars:
+            raise DataError(
+                f"{bars:,} bars are too few: after {config.train_bars:,} to learn from, no window of "
+                f"{config.fold_bars:,} fits; take fewer --fold-bars or --train-bars, or more bars"
+            )
         count = max(1, math.floor(open_bars / config.fold_bars + 0.5))
         edges = [config.train_bars + number * config.fold_bars for number in range(count)] + [bars]
     else:
