@@ -141,7 +141,7 @@ def parse_span(start: str | None, end: str | None) -> tuple[int | None, int | No
     """First and last time in ns. Raises OptionError for what is no date or time, and for a span that is none."""
     start_ns, end_ns = _time(start, "--start", end=False), _time(end, "--end", end=True)
     if start_ns is not None and end_ns is not None and start_ns > end_ns:
-        raise OptionError(f"--start {start} lies after --end {end}")
+        raise OptionError(f"the start, {start}, lies after the end, {end}")
     return start_ns, end_ns
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import math
 import tomllib
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,6 +176,17 @@ def with_keys(config: BacktestConfig, changes: dict[str, Any]) -> BacktestConfig
         raise OptionError(f"{', '.join(changes)}: {error}") from error
 
 
+def holds_whole_numbers(config: object, key: str) -> bool:
+    """True for a key such as ``regime.context_bars``; false also for one that there is none of."""
+    *tables, last = key.split(".")
+    for name in tables:
+        config = getattr(config, name, None)
+    if not dataclasses.is_dataclass(config):
+        return False
+    hint = typing.get_type_hints(type(config)).get(last)
+    return hint is int or set(typing.get_args(hint)) == {int, type(None)}
+
+
 def as_dict(config: object) -> dict[str, Any]:
     """A configuration for JSON, nested as it is."""
     # Not msgspec alone: of what it has read itself it leaves out the fields that kept their defaults.
@@ -332,7 +344,8 @@ def _require_known_keys(document: dict[str, Any], defaults: object, where: str, 
     for key, value in document.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=3) or sorted(known)
-            raise OptionError(f"{where}: unknown key {prefix}{key}; near it: {', '.join(near)}")
+            named = ", ".join(f"{prefix}{name}" for name in near)
+            raise OptionError(f"{where}: unknown key {prefix}{key}; near it: {named}")
         if dataclasses.is_dataclass(known[key]):
             if not isinstance(value, dict):
                 raise OptionError(f"{where}: {prefix}{key} is a table, [{prefix}{key}]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -22,25 +23,37 @@ NOT_VARIED = ("data.source", "data.catalog", "data.instrument", "data.bar", "dat
 
 @dataclass(frozen=True)
 class Axis:
-    """A key and its values; with ``span`` they are drawn from there instead, uniformly or in logarithms."""
+    """A key and its values; with ``span`` they are drawn from there instead, uniformly or in logarithms.
+
+    ``is_spaced`` says that the values were reckoned and not listed, ``is_whole`` that whole numbers are drawn.
+    """
 
     key: str
     values: tuple[Any, ...] = ()
     span: tuple[float, float] | None = None
     logarithmic: bool = False
+    is_spaced: bool = False
+    is_whole: bool = False
 
     @property
     def is_random(self) -> bool:
         """True where values are drawn."""
         return self.span is not None
 
-    def draw(self, rng: np.random.Generator) -> float:
+    def in_whole_numbers(self) -> Axis:
+        """The same for a key that holds whole numbers: what is reckoned or drawn is rounded, what is listed stays."""
+        if self.is_random:
+            return dataclasses.replace(self, is_whole=True)
+        if not self.is_spaced:
+            return self
+        return dataclasses.replace(self, values=tuple(dict.fromkeys(round(value) for value in self.values)))
+
+    def draw(self, rng: np.random.Generator) -> float | int:
         """One value out of the span."""
         assert self.span is not None
         low, high = self.span
-        if self.logarithmic:
-            return float(math.exp(rng.uniform(math.log(low), math.log(high))))
-        return float(rng.uniform(low, high))
+        found = math.exp(rng.uniform(math.log(low), math.log(high))) if self.logarithmic else rng.uniform(low, high)
+        return round(found) if self.is_whole else float(found)
 
 
 def parse_axis(text: str) -> Axis:
@@ -66,11 +79,13 @@ def parse_axis(text: str) -> Axis:
         return Axis(key, span=_span(span.split("~"), where, logarithmic=logarithmic), logarithmic=logarithmic)
     parts = span.split(":")
     if len(parts) == 3 and all(map(_is_number, parts)):
-        return Axis(key, spaced(_span(parts[:2], where, logarithmic=logarithmic), _count(parts[2], where), logarithmic))
+        values = spaced(_span(parts[:2], where, logarithmic=logarithmic), _count(parts[2], where), logarithmic)
+        return Axis(key, values, is_spaced=True)
     if logarithmic:
         raise OptionError(f"{where}: log goes with FROM:TO:COUNT or FROM~TO")
-    values = tuple(map(_value, _split(written)))
-    return Axis(key, _distinct(values, where))
+    if len(parts) == 2 and all(map(_is_number, parts)):
+        raise OptionError(f"{where}: say how many values with FROM:TO:COUNT, or draw them with FROM~TO")
+    return Axis(key, _distinct(tuple(map(_value, _split(written))), where))
 
 
 def axis_of(key: str, given: Any) -> Axis:
@@ -93,7 +108,7 @@ def axis_of(key: str, given: Any) -> Axis:
     span = _span([str(given["from"]), str(given["to"])], where, logarithmic=logarithmic)
     if given.get("random", False):
         return Axis(key, span=span, logarithmic=logarithmic)
-    return Axis(key, spaced(span, _count(str(given["count"]), where), logarithmic))
+    return Axis(key, spaced(span, _count(str(given["count"]), where), logarithmic), is_spaced=True)
 
 
 def spaced(span: tuple[float, float], count: int, logarithmic: bool) -> tuple[float | int, ...]:
@@ -108,11 +123,15 @@ def spaced(span: tuple[float, float], count: int, logarithmic: bool) -> tuple[fl
 
 
 def points(axes: Sequence[Axis], draws: int, seed: int) -> list[dict[str, Any]]:
-    """Every combination of the listed values, each with each of ``draws`` draws of what is drawn, in a fixed order."""
+    """Every combination of the listed values, each with each of ``draws`` draws of what is drawn, in a fixed order.
+
+    Draws that are the same to the last digit, as those of a few whole numbers may be, are one.
+    """
     listed = [axis for axis in axes if not axis.is_random]
     drawn = [axis for axis in axes if axis.is_random]
     rng = np.random.default_rng(seed)
-    samples = [{axis.key: axis.draw(rng) for axis in drawn} for _ in range(draws)] if drawn else [{}]
+    rows = dict.fromkeys(tuple(axis.draw(rng) for axis in drawn) for _ in range(draws if drawn else 1))
+    samples = [dict(zip((axis.key for axis in drawn), row, strict=True)) for row in rows]
     grid = itertools.product(*(axis.values for axis in listed))
     return [
         dict(zip((axis.key for axis in listed), values, strict=True)) | sample for values in grid for sample in samples

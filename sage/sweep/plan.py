@@ -14,7 +14,7 @@ from typing import Any
 from data.errors import OptionError
 from data.market import Market, parse_span
 from sage.backtest import load_market
-from sage.config import BacktestConfig, DataConfig, as_dict, validate, with_keys
+from sage.config import BacktestConfig, DataConfig, as_dict, holds_whole_numbers, validate, with_keys
 from sage.model import runs_online
 from sage.sweep.axes import Axis, points, require_varied
 from sage.sweep.places import here
@@ -145,7 +145,8 @@ def plan_of(config: SweepConfig) -> Plan:
     _require_apart(config.periods)
     if config.instruments and base.data.source != "catalog":
         raise OptionError("--instrument goes with --catalog")
-    chosen = points(config.axes, config.draws, config.seed)
+    axes = [axis.in_whole_numbers() if holds_whole_numbers(base, axis.key) else axis for axis in config.axes]
+    chosen = points(axes, config.draws, config.seed)
     _require_size(config, len(chosen))
     settings_of = [_with(base, values) for values in chosen]
     for settings in settings_of:
@@ -245,7 +246,12 @@ def _require_size(config: SweepConfig, count: int) -> None:
 
 def _require_apart(periods: tuple[Period, ...]) -> None:
     """Days that two periods share would count twice in pooled figures."""
-    spans = [(parse_span(period.start, period.end), period) for period in periods]
+    spans = []
+    for period in periods:
+        try:
+            spans.append((parse_span(period.start, period.end), period))
+        except OptionError as error:
+            raise OptionError(f"--period {period}: {error}") from error
     for ((begin, end), one), ((other_begin, other_end), other) in itertools.combinations(spans, 2):
         # The bar that closes where one ends and the next begins has no return in the later one.
         before = end is not None and other_begin is not None and end <= other_begin

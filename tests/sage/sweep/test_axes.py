@@ -51,6 +51,7 @@ def test_a_file_says_the_same(given_: Any, values: tuple[Any, ...]) -> None:
         ("x.y=1:2:3.5", "3.5 values"),
         ("x.y=a~b", "two numbers"),
         ("x.y=1,2:log", "log goes with"),
+        ("x.y=0.1:0.2", "FROM:TO:COUNT"),
     ],
 )
 def test_what_does_not_read_so_is_refused(text: str, message: str) -> None:

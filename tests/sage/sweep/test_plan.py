@@ -12,7 +12,7 @@ from data.errors import DataError, OptionError
 from data.ingest import IngestRequest, ingest
 from data.synthetic import SyntheticConfig
 from sage.config import BacktestConfig, DataConfig, ModelConfig, OwnConfig, with_keys
-from sage.sweep.axes import Axis
+from sage.sweep.axes import Axis, parse_axis
 from sage.sweep.file import load_sweep, parse_period
 from sage.sweep.plan import Period, SweepConfig, plan_of
 from sage.sweep.windows import WindowConfig
@@ -45,6 +45,26 @@ def test_a_seed_may_be_an_axis_and_makes_a_market_of_its_own() -> None:
     assert len(plan.markets) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "draws", "values"),
+    [
+        ("regime.context_bars=64:256:3:log", 0, [64, 128, 256]),
+        ("regime.context_bars=64:67:7", 0, [64, 65, 66, 67]),
+        ("regime.context_bars=64,96", 0, [64, 96]),
+        ("seed=1~3", 40, [1, 2, 3]),
+    ],
+)
+def test_of_a_key_that_holds_whole_numbers_each_is_tried_once(text: str, draws: int, values: list[int]) -> None:
+    plan = plan_of(SweepConfig(BASE, (parse_axis(text),), draws=draws))
+    found = [task.values[text.partition("=")[0]] for task in plan.tasks]
+    assert sorted(found) == values and all(type(value) is int for value in found)
+
+
+def test_a_broken_number_that_is_listed_for_a_whole_one_is_refused() -> None:
+    with pytest.raises(OptionError, match="Expected `int`"):
+        plan_of(SweepConfig(BASE, (parse_axis("regime.context_bars=64,96.5"),)))
+
+
 def test_without_anything_to_vary_there_is_one_run() -> None:
     plan = plan_of(SweepConfig(BASE))
     assert len(plan.tasks) == 1 and plan.bars_to_run == 400
@@ -53,7 +73,7 @@ def test_without_anything_to_vary_there_is_one_run() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"axes": (Axis("sizing.target_volatilty", (0.1,)),)}, "near it: .*target_volatility"),
+        ({"axes": (Axis("sizing.target_volatilty", (0.1,)),)}, "near it: .*sizing.target_volatility"),
         ({"axes": (Axis("sizing.target_volatility", ("much",)),)}, "Expected `float`"),
         ({"axes": (Axis("sizing.target_volatility", (-1.0,)),)}, "target_volatility=-1.0: target_volatility must"),
         ({"axes": (Axis("ensemble.vote_limit_ms", (0.0, 0)),)}, "one and the same"),
@@ -63,6 +83,7 @@ def test_without_anything_to_vary_there_is_one_run() -> None:
         ({"backtest": dataclasses.replace(BASE, model=ModelConfig(store=False))}, "reads forecasts from the store"),
         ({"backtest": with_keys(BASE, {"regime.deadline_ms": 50.0})}, "reads forecasts from the store"),
         ({"backtest": dataclasses.replace(BASE, own=OwnConfig(forecaster="a:B"))}, "reads forecasts from the store"),
+        ({"periods": (Period("2023-01-01", "2022-01-01"),)}, "--period .* lies after the end"),
         ({"draws": 5, "axes": (VOLATILITY,)}, "no axis is drawn"),
         ({"axes": (Axis("own.forecaster", ("a:B",)),)}, "reads forecasts from the store"),
         ({"axes": (Axis("model", ({"online": True},)),)}, "is a table, and model.store in it not for a sweep"),
