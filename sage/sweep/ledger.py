@@ -33,13 +33,17 @@ def default_ledger() -> Path:
     return kept(VARIABLE, "XDG_DATA_HOME", "trials.jsonl")
 
 
-def idea_of(config: BacktestConfig) -> str:
-    """The same for the same idea, whatever the instrument, the days, or the place of the catalog it is tried on."""
+def idea_of(config: BacktestConfig, made_of: Iterable[str] = ()) -> str:
+    """The same for the same idea, whatever the instrument, the days, or the place of the catalog it is tried on.
+
+    ``made_of`` are digests of what else makes it: code that was changed and weights that were trained anew are tried
+    anew, under whatever name.
+    """
     values = as_dict(config)
     values["data"] = values["data"]["synthetic"] if values["data"]["source"] == "synthetic" else None
     values.pop("watch")
     values["model"].pop("store_dir")
-    text = json.dumps(values, sort_keys=True, default=str)
+    text = json.dumps([values, *made_of], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LETTERS]
 
 
@@ -114,17 +118,16 @@ class Ledger:
         """How many ideas were tried on these instruments, each on each."""
         return sum(len(self._known.get(question, ())) for question in set(questions))
 
-    def begin(self, question: str, config: BacktestConfig, sweep: str) -> None:
-        """Write down that an idea is tried. Raises OSError."""
-        idea = idea_of(config)
+    def begin(self, question: str, idea: str, sweep: str) -> None:
+        """Write down that an idea, by :func:`idea_of`, is tried. Raises OSError."""
         if idea not in self._known.get(question, {}):
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             self._append({"at": now, "question": question, "idea": idea, "sweep": sweep})
             self._known.setdefault(question, {})[idea] = ""
 
-    def finish(self, question: str, config: BacktestConfig, found: DailyReturns) -> None:
+    def finish(self, question: str, idea: str, found: DailyReturns) -> None:
         """Write down what an idea has earned; the last word on it stands. Raises OSError."""
-        idea, packed = idea_of(config), found.packed()
+        packed = found.packed()
         if self._known.get(question, {}).get(idea) != packed:
             self._append({"question": question, "idea": idea, "returns": packed})
             self._known.setdefault(question, {})[idea] = packed

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -49,7 +49,7 @@ def mirror_of(place: str) -> Mirror:
 
 
 def read_file(place: str, name: str) -> bytes | None:
-    """What a file right in a place holds now, and nothing of a mirror changes; None where it is not there.
+    """What a file in a place holds now, and nothing of a mirror changes; None where it is not there.
 
     Raises
     ------
@@ -108,7 +108,7 @@ class Mirror:
         def act() -> None:
             nonlocal found
             self._remote.invalidate_cache()
-            target = f"{self._root.rstrip('/')}/{name}"
+            target = self._target(name)
             found = self._remote.cat_file(target) if self._remote.exists(target) else None
 
         self._reliably(act)
@@ -139,12 +139,23 @@ class Mirror:
         """Copy there what is here under a directory, a file of the name ``last`` after all others. Raises OSError."""
         self._reliably(lambda: self._put(self._files(under), under, last))
 
+    def publish_file(self, name: str) -> None:
+        """Copy one file there that lies right under the place. Raises OSError."""
+
+        def act() -> None:
+            target = self._target(name)
+            self._remote.invalidate_cache()
+            there = {target.strip("/"): self._remote.size(target)} if self._remote.exists(target) else {}
+            self._copy(self.path / name, target, there)
+
+        self._reliably(act)
+
     def remove(self, under: str) -> None:
         """Remove a directory there, if there is one. Raises OSError."""
 
         def act() -> None:
             with contextlib.suppress(FileNotFoundError):
-                self._remote.rm(f"{self._root.rstrip('/')}/{under}", recursive=True)
+                self._remote.rm(self._target(under), recursive=True)
 
         self._reliably(act)
 
@@ -160,26 +171,32 @@ class Mirror:
     def _put(self, files: list[Path], under: str, last: str) -> None:
         there = {name: about["size"] for name, about in self._find(f"{self._root}/{under}".rstrip("/"))}
         for path in sorted(files, key=lambda path: path.name == last):
-            target = f"{self._root.rstrip('/')}/{path.relative_to(self.path).as_posix()}"
-            size = path.stat().st_size
-            kept = there.get(target.strip("/")) == size and _is_kept(path, self.path)
-            if kept and path.name != last:
-                continue
-            self._remote.makedirs(target.rpartition("/")[0], exist_ok=True)
-            # Under another name first: who reads meanwhile finds all of it or nothing.
-            partial = f"{target}.{uuid.uuid4().hex[:8]}{_PARTIAL}"
-            self._remote.put_file(str(path), partial)
-            try:
-                if target.strip("/") in there:
-                    self._remote.rm_file(target)
-                self._remote.mv(partial, target)
-            except Exception:
-                # Another machine may have been quicker with the same file.
-                with contextlib.suppress(Exception):
-                    self._remote.rm_file(partial)
-                self._remote.invalidate_cache()
-                if not self._remote.exists(target) or self._remote.size(target) != size:
-                    raise
+            target = self._target(path.relative_to(self.path).as_posix())
+            kept = there.get(target.strip("/")) == path.stat().st_size and _is_kept(path, self.path)
+            if not kept or path.name == last:
+                self._copy(path, target, there)
+
+    def _target(self, name: str) -> str:
+        """What a file or directory is called there."""
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _copy(self, path: Path, target: str, there: Mapping[str, object]) -> None:
+        """Copy a file there, whole or not at all; ``there`` are those that it may take the place of."""
+        self._remote.makedirs(target.rpartition("/")[0], exist_ok=True)
+        # Under another name first: who reads meanwhile finds all of it or nothing.
+        partial = f"{target}.{uuid.uuid4().hex[:8]}{_PARTIAL}"
+        self._remote.put_file(str(path), partial)
+        try:
+            if target.strip("/") in there:
+                self._remote.rm_file(target)
+            self._remote.mv(partial, target)
+        except Exception:
+            # Another machine may have been quicker with the same file.
+            with contextlib.suppress(Exception):
+                self._remote.rm_file(partial)
+            self._remote.invalidate_cache()
+            if not self._remote.exists(target) or self._remote.size(target) != path.stat().st_size:
+                raise
 
     def _find(self, top: str) -> Iterator[tuple[str, dict[str, object]]]:
         """Files below, by their name without a slash in front."""

@@ -103,22 +103,31 @@ def run_task(task: Task, place: str, engines: Mapping[str, str]) -> Outcome:
 
     The place may be anything that fsspec reaches; ``engines`` names the engines whose forecasts are in the store, by
     :func:`sage.sweep.plan.asked`. What is there whole is not run again: another node may have done it before it was
-    lost. Never raises but for what ends the process.
+    lost. Raises nothing but KeyboardInterrupt: what else a run raises, be it ever so base, is that run's error.
     """
     began = time.perf_counter()
     try:
         directory = local_path(place) / RUNS / task.key
         there = read_outcome(directory)
-        if there is not None:
+        if there is not None and _stands(place, task.key, directory):
             return there
         outcome = _ran(task, directory, engines.get(asked(task.config), ""), began)
         if is_remote(place):
             mirror_of(place).publish(f"{RUNS}/{task.key}", last=MANIFEST)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         told = without_secrets(f"{type(error).__name__}: {error}")
         _write_error(task, place, told, traceback.format_exc())
         return Outcome(task.key, told, overhead_s=time.perf_counter() - began)
     return outcome
+
+
+def _stands(place: str, key: str, directory: Path) -> bool:
+    """Whether the place itself has this result: a mirror keeps also what was removed there, as made from other bars."""
+    if not is_remote(place):
+        return True
+    return mirror_of(place).read(f"{RUNS}/{key}/{MANIFEST}") == (directory / MANIFEST).read_bytes()
 
 
 def read_outcome(directory: Path) -> Outcome | None:

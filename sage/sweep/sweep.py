@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
 import shutil
@@ -16,10 +15,10 @@ from typing import Any
 import msgspec
 
 from data.errors import DataError, OptionError
-from regime.errors import ModelUnavailable
-from regime.files import write_durably
+from regime.errors import ModelUnavailable, UserCodeRaised
+from regime.files import alone_in, write_durably
 from regime.model.checkpoint import find_checkpoint
-from sage.config import as_dict
+from sage.config import BacktestConfig, as_dict
 from sage.plugins import locate_plugin
 from sage.progress import Progress
 from sage.rundir import software
@@ -29,11 +28,11 @@ from sage.sweep.ledger import DailyReturns, Ledger, idea_of
 from sage.sweep.places import is_remote, local_path, mirror_of, read_file, without_secrets
 from sage.sweep.plan import Plan, SweepConfig, Task, asked
 from sage.sweep.runs import RUNS, Outcome, Sources, read_outcome, run_task
-from sage.sweep.table import earlier_keys, row_of, write_table
+from sage.sweep.table import TABLE, earlier_keys, row_of, write_table
 from sage.sweep.workers import Died, Workers
 
 SWEEP_FILE = "sweep.json"
-LOCK = ".lock"
+_SECRETS_LEFT_OUT = "secrets_left_out"
 TABLE_EVERY_S = 15.0
 """How often the table is written while runs go on; after a crash the runs' own directories tell the rest."""
 
@@ -93,12 +92,14 @@ def sweep(plan: Plan, place: Path | str, workers: Workers, ledger: Ledger, show:
     place = str(place)
     directory = local_path(place)
     directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory, place):
+    taken = OptionError(f"{without_secrets(place)}: another sweep is at work there; wait for its end")
+    with alone_in(directory, taken):
         if is_remote(place):
             mirror_of(place).fetch(exact=True)
         _require_all_of_before(plan, directory, place)
         _sweep_out(directory / RUNS)
-        _write_plan(plan, directory)
+        _checkpoint_sha256.cache_clear()
+        _write_plan(plan, place)
         state = _State(plan, place, ledger)
         state.look()
         reused, interrupted = len(state.outcomes), False
@@ -136,7 +137,7 @@ def planned_before(place: str) -> SweepConfig:
     Raises
     ------
     OptionError
-        If there is none.
+        If there is none, or only its options can tell.
     DataError
         If what it has left cannot be read.
     """
@@ -145,7 +146,13 @@ def planned_before(place: str) -> SweepConfig:
         told = read_file(place, SWEEP_FILE)
         if told is None:
             raise OptionError(f"--resume {shown}: there is no sweep")
-        return msgspec.convert(json.loads(told)["config"], SweepConfig)
+        document = json.loads(told)
+        if document.get(_SECRETS_LEFT_OUT):
+            raise OptionError(
+                f"--resume {shown}: its catalog or store lies at an address with a password, which is not kept; give "
+                "all options of that sweep again"
+            )
+        return msgspec.convert(document["config"], SweepConfig)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{shown}/{SWEEP_FILE}: cannot be read ({error}); give all options of that sweep") from error
 
@@ -160,6 +167,7 @@ class _State:
         self.overhead_s = 0.0
         self._plan, self._place, self._ledger = plan, place, ledger
         self._runs = local_path(place) / RUNS
+        self.ideas = _ideas(plan)
 
     @property
     def todo(self) -> list[Task]:
@@ -176,7 +184,7 @@ class _State:
                 self.stale += 1
                 _remove(self._place, task.key)
                 continue
-            self._ledger.begin(self._plan.market(task).question, task.config, without_secrets(self._place))
+            self._begin(task)
             self._take(task, outcome)
 
     def run(self, workers: Workers, engines: dict[str, str], show: Progress) -> None:
@@ -188,7 +196,7 @@ class _State:
         def begun() -> Iterator[Task]:
             for task in todo:
                 # When it is handed out and not before: what is never begun is no trial.
-                self._ledger.begin(self._plan.market(task).question, task.config, without_secrets(self._place))
+                self._begin(task)
                 yield task
 
         show.stage("running", len(todo))
@@ -201,7 +209,18 @@ class _State:
             show.advance(1, f"{failed} failed" if failed else "")
             if time.monotonic() - written_at > TABLE_EVERY_S:
                 written_at = time.monotonic()
-                write_table(self.rows.values(), local_path(self._place))
+                self._write_table()
+
+    def _begin(self, task: Task) -> None:
+        """Count a trial."""
+        self._ledger.begin(self._plan.market(task).question, self.ideas[task.key], without_secrets(self._place))
+
+    def _write_table(self) -> None:
+        write_table(self.rows.values(), local_path(self._place))
+        if is_remote(self._place):
+            # Tried again with the next one; what it lacks in the end is told then.
+            with contextlib.suppress(OSError):
+                mirror_of(self._place).publish_file(TABLE)
 
     def _take(self, task: Task, outcome: Outcome) -> None:
         self.rows[task.key] = row_of(task, "failed" if outcome.error else "ok", outcome.error, outcome.figures)
@@ -212,12 +231,12 @@ class _State:
 def _judge(plan: Plan, state: _State, ledger: Ledger) -> Judged:
     """What the runs are worth among all trials ever made, theirs among them from now on."""
     questions = {plan.market(task).question for task in plan.tasks}
-    own: set[tuple[str, str]] = {(plan.market(task).question, idea_of(task.config)) for task in plan.tasks}
+    own: set[tuple[str, str]] = {(plan.market(task).question, state.ideas[task.key]) for task in plan.tasks}
     first = {task.trial: task for task in reversed(plan.tasks)}
     table = returns_of(plan, state.outcomes)
     for column, trial in enumerate(table.trials):
         found = DailyReturns(table.days, table.table[:, column])
-        ledger.finish(plan.market(first[trial]).question, first[trial].config, found)
+        ledger.finish(plan.market(first[trial]).question, state.ideas[first[trial].key], found)
     ledger.refresh()
     earlier = ledger.earlier(questions, own)
     return judge(plan, state.outcomes, ledger.count(questions), plan.config.seed, earlier, table)
@@ -255,20 +274,34 @@ def _sources(task: Task, plan: Plan, before: Sources | None) -> Sources | None:
     return Sources(plan.sha256[task.key], checkpoint, own)
 
 
+def _ideas(plan: Plan) -> dict[str, str]:
+    """What each run tries, by its key."""
+    made_of: dict[str, tuple[str, ...]] = {}
+    found = {}
+    for task in plan.tasks:
+        config = task.config
+        names = json.dumps([config.model.name, config.own.strategy, config.own.alphas])
+        if names not in made_of:
+            made_of[names] = tuple(_digests(config))
+        found[task.key] = idea_of(config, made_of[names])
+    return found
+
+
+def _digests(config: BacktestConfig) -> Iterator[str]:
+    """Digests of the weights and of the user's own classes; what cannot be found fails the runs that need it."""
+    with contextlib.suppress(ModelUnavailable):
+        yield _checkpoint_sha256(config.model.name)
+    own = [("--alpha", spec) for spec in config.own.alphas]
+    if config.own.strategy is not None:
+        own.append(("--strategy", config.own.strategy))
+    for option, spec in own:
+        with contextlib.suppress(OptionError, UserCodeRaised):
+            yield locate_plugin(option, spec).sha256
+
+
 @functools.lru_cache(maxsize=16)
 def _checkpoint_sha256(name: str) -> str:
     return find_checkpoint(name).sha256
-
-
-@contextlib.contextmanager
-def _locked(directory: Path, place: str) -> Iterator[None]:
-    """Keep others out; the lock goes with the process, however it ends."""
-    with (directory / LOCK).open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OptionError(f"{without_secrets(place)}: another sweep is at work there; wait for its end") from error
-        yield
 
 
 def _require_all_of_before(plan: Plan, directory: Path, place: str) -> None:
@@ -295,7 +328,12 @@ def _sweep_out(runs: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _write_plan(plan: Plan, directory: Path) -> None:
+def _write_plan(plan: Plan, place: str) -> None:
+    """Write what is to be run, so that it can be gone on with whatever becomes of this process."""
     document = {**software(), "config": as_dict(plan.config), "runs": len(plan.tasks), "trials": plan.trials}
-    text = without_secrets(json.dumps(document, indent=2, default=str))
-    write_durably(directory / SWEEP_FILE, text + "\n")
+    text = json.dumps(document, default=str)
+    plain = without_secrets(text)
+    document = json.loads(plain) | {_SECRETS_LEFT_OUT: plain != text}
+    write_durably(local_path(place) / SWEEP_FILE, json.dumps(document, indent=2) + "\n")
+    if is_remote(place):
+        mirror_of(place).publish_file(SWEEP_FILE)

@@ -10,16 +10,16 @@ import pytest
 from sage.config import BacktestConfig, with_keys
 from sage.sweep.ledger import VARIABLE, DailyReturns, Ledger, default_ledger, idea_of
 
-BASE = BacktestConfig()
+BASE = idea_of(BacktestConfig())
+OTHER = idea_of(with_keys(BacktestConfig(), {"sizing.target_volatility": 0.3}))
 HERE = "BTCUSDT.TEST 1h"
 
 
 def test_an_idea_counts_once_however_often_it_is_tried(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "trials.jsonl"
     ledger = Ledger(path)
-    other = with_keys(BASE, {"sizing.target_volatility": 0.3})
-    for config in (BASE, other, BASE):
-        ledger.begin(HERE, config, "one")
+    for idea in (BASE, OTHER, BASE):
+        ledger.begin(HERE, idea, "one")
     assert ledger.count([HERE]) == 2
     again = Ledger(path)
     again.begin(HERE, BASE, "two")
@@ -29,10 +29,15 @@ def test_an_idea_counts_once_however_often_it_is_tried(tmp_path: Path) -> None:
 def test_other_days_and_another_place_of_the_catalog_are_the_same_idea() -> None:
     keys = {"data.source": "catalog", "data.instrument": "A.X"}
     one, other = (
-        with_keys(BASE, keys | {"data.catalog": place, "data.start": start, "data.bar": bar})
+        with_keys(BacktestConfig(), keys | {"data.catalog": place, "data.start": start, "data.bar": bar})
         for place, start, bar in (("a", "2023-01-01", "1h"), ("b", None, "60m"))
     )
     assert idea_of(one) == idea_of(other) != idea_of(with_keys(one, {"costs.fee_bps": 1.0}))
+
+
+def test_other_code_or_weights_are_another_idea_under_whatever_name() -> None:
+    config = BacktestConfig()
+    assert len({idea_of(config), idea_of(config, ["weights"]), idea_of(config, ["weights", "code"])}) == 3
 
 
 def test_what_an_idea_has_earned_is_kept_and_the_last_word_stands(tmp_path: Path) -> None:
@@ -42,12 +47,11 @@ def test_what_an_idea_has_earned_is_kept_and_the_last_word_stands(tmp_path: Path
     ledger.begin(HERE, BASE, "one")
     for found in earned:
         ledger.finish(HERE, BASE, found)
-    other = with_keys(BASE, {"sizing.target_volatility": 0.3})
-    ledger.begin(HERE, other, "one")
+    ledger.begin(HERE, OTHER, "one")
     (kept,) = Ledger(path).earlier([HERE], set())
     assert np.array_equal(kept.days, days) and np.allclose(kept.returns, earned[1].returns, rtol=1e-6)
     assert Ledger(path).count([HERE]) == 2
-    assert not Ledger(path).earlier([HERE], {(HERE, idea_of(BASE))})
+    assert not Ledger(path).earlier([HERE], {(HERE, BASE)})
     lines = len(path.read_text().splitlines())
     Ledger(path).finish(HERE, BASE, earned[1])
     assert len(path.read_text().splitlines()) == lines
@@ -65,7 +69,7 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     path = tmp_path / "trials.jsonl"
     Ledger(path).begin(HERE, BASE, "one")
     path.write_bytes(path.read_bytes()[:-5])
-    Ledger(path).begin(HERE, with_keys(BASE, {"sizing.target_volatility": 0.3}), "two")
+    Ledger(path).begin(HERE, OTHER, "two")
     ledger = Ledger(path)
     assert ledger.damaged_lines == 1 and ledger.count([HERE]) == 1
 

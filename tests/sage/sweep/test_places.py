@@ -14,15 +14,16 @@ import pytest
 
 from data.errors import OptionError
 from data.synthetic import SyntheticConfig
-from sage.config import BacktestConfig, DataConfig, ModelConfig
+from regime.signal import Level
+from sage.config import BacktestConfig, DataConfig, ModelConfig, with_keys
 from sage.progress import Silent
 from sage.sweep import places
 from sage.sweep.axes import Axis
 from sage.sweep.ledger import Ledger
 from sage.sweep.places import Mirror, is_remote, local_path, mirror_of
 from sage.sweep.plan import SweepConfig, plan_of
-from sage.sweep.runs import MANIFEST, RUNS
-from sage.sweep.sweep import sweep
+from sage.sweep.runs import MANIFEST, RUNS, run_task
+from sage.sweep.sweep import SWEEP_FILE, planned_before, sweep
 from sage.sweep.workers import LocalWorkers
 from tests.sage.sweep.ftp import serving
 
@@ -143,3 +144,45 @@ def test_a_sweep_with_results_and_store_elsewhere_is_the_same_sweep(shared: tupl
     )
     assert again.reused == 2 and again.forecasts.made == 0 and not again.failed
     assert isinstance(pd.read_parquet(there / "out" / RUNS / again.plan.tasks[2].key / "days.parquet"), pd.DataFrame)
+
+
+PINNED = with_keys(
+    BacktestConfig(data=DataConfig(synthetic=SyntheticConfig(bars=300, bar_seconds=14_400))),
+    {"regime.pinned_level": int(Level.SMART)},
+)
+"""Without a model: quick."""
+
+
+def test_what_was_removed_there_is_made_again_though_a_mirror_still_has_it(shared: tuple[str, Path]) -> None:
+    address, there = shared
+    (task,) = plan_of(SweepConfig(PINNED)).tasks
+    manifest = there / "out" / RUNS / task.key / MANIFEST
+    first = run_task(task, f"{address}/out", {})
+    assert not first.error and manifest.exists()
+    stamp = manifest.stat().st_mtime_ns
+    run_task(task, f"{address}/out", {})
+    assert manifest.stat().st_mtime_ns == stamp
+    # As a sweep does with what was made from other bars; another node's mirror does not hear of it.
+    mirror_of(f"{address}/out").remove(f"{RUNS}/{task.key}")
+    again = run_task(task, f"{address}/out", {})
+    assert not again.error and manifest.exists()
+    assert again.figures["determinism_hash"] == first.figures["determinism_hash"]
+
+
+def test_a_sweep_whose_driver_was_lost_is_gone_on_with_from_elsewhere(shared: tuple[str, Path], tmp_path: Path) -> None:
+    address, there = shared
+    config = SweepConfig(PINNED, (Axis("sizing.target_volatility", (0.1, 0.4)),))
+    ledger = Ledger(tmp_path / "trials.jsonl")
+
+    class Breaks(Silent):
+        def advance(self, steps: int, note: str = "") -> None:
+            raise RuntimeError("lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        sweep(plan_of(config), f"{address}/out", LocalWorkers(1), ledger, Breaks())
+    assert (there / "out" / SWEEP_FILE).exists()
+    shutil.rmtree(local_path(f"{address}/out"))
+    mirror_of.cache_clear()
+    assert planned_before(f"{address}/out") == config
+    again = sweep(plan_of(config), f"{address}/out", LocalWorkers(1), ledger, Silent())
+    assert again.reused >= 1 and len(again.rows) == 2 and not again.failed

@@ -23,7 +23,7 @@ from sage.backtest import run_backtest
 from sage.config import BacktestConfig, DataConfig, ModelConfig, OwnConfig, with_keys
 from sage.progress import Silent
 from sage.results import determinism_hash_of
-from sage.sweep import report
+from sage.sweep import report, runs
 from sage.sweep.axes import Axis
 from sage.sweep.ledger import Ledger
 from sage.sweep.plan import Plan, SweepConfig, market_of, plan_of
@@ -180,6 +180,42 @@ def test_runs_on_bars_that_have_changed_since_are_made_again(tmp_path: Path) -> 
     assert [row["determinism_hash"] for row in again.rows] != [row["determinism_hash"] for row in first.rows]
     assert any("made from other bars" in finding.told for finding in report.findings(again))
     assert swept(other, place, 1).reused == 2
+
+
+def test_code_that_was_changed_is_run_again_and_tried_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    plan = plan_of(SweepConfig(dataclasses.replace(PINNED, own=OwnConfig(strategy="own_flips:Mine"))))
+    module = tmp_path / "own_flips.py"
+    module.write_text("from tests.sage.own import Flips\n\n\nclass Mine(Flips):\n    pass\n")
+    first = swept(plan, tmp_path / "out", 1)
+    assert not first.failed, first.failed
+    module.write_text(module.read_text() + "    more = 1\n")
+    again = swept(plan, tmp_path / "out", 1)
+    assert again.stale == 1 and not again.failed
+    assert (first.judged.trials_ever, again.judged.trials_ever) == (1, 2)
+    assert swept(plan, tmp_path / "out", 1).judged.trials_ever == 2
+
+
+class Panic(BaseException):
+    """As a compiled extension ends with that has lost its footing."""
+
+
+def test_whatever_a_run_raises_is_its_own_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panics(*_: Any, **__: Any) -> None:
+        raise Panic("not mine")
+
+    monkeypatch.setattr(runs, "run_backtest", panics)
+    (task,) = plan_of(SweepConfig(PINNED)).tasks
+    assert run_task(task, str(tmp_path), {}).error == "Panic: not mine"
+
+
+def test_a_sweep_whose_addresses_had_passwords_is_not_gone_on_with_by_half(tmp_path: Path) -> None:
+    model = ModelConfig(store_dir="ftp://quant:secret@127.0.0.1:1/store")
+    swept(plan_of(SweepConfig(dataclasses.replace(PINNED, model=model))), tmp_path / "out", 1)
+    assert "quant" not in (tmp_path / "out" / SWEEP_FILE).read_text()
+    with pytest.raises(OptionError, match="at an address with a password"):
+        planned_before(str(tmp_path / "out"))
 
 
 def test_a_result_that_was_damaged_is_made_again(tmp_path: Path) -> None:
