@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PACKAGES := cli data regime sage stress
 
-.PHONY: help setup backtest test test-long check format lint types bench bench-latency bench-deadline faults kills chaos growth-study bench-soak bench-sweep bench-ingest luck-study docs soak soak-short train clean
+.PHONY: help setup backtest test test-long test-readme check format lint types bench bench-latency bench-deadline faults kills chaos growth-study bench-soak bench-sweep bench-ingest luck-study docs soak soak-short train clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP)  ## Make the virtual environment and install SAGE into it
 
@@ -30,6 +30,9 @@ test: setup  ## Run the tests, on up to four cores
 
 test-long: setup  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long
+
+test-readme: setup  ## Run every command of the README, most on less than it names (5 minutes)
+	$(BIN)/python -m pytest -m long tests/test_readme.py -k "test_every_command_runs and README.md"
 
 format: setup  ## Format the code
 	$(BIN)/ruff format .

@@ -1,6 +1,7 @@
 """The commands of the README and of the pages that it links: all exist, and all run, most on less than they name.
 
-The second is a long form: ninety commands, one after the other, as a reader of all pages would call them.
+The second is a long form: ninety commands, one after the other, as a reader of all pages would call them. Those of the
+README itself are ``make test-readme``, which CI runs.
 """
 
 from __future__ import annotations
