@@ -30,7 +30,8 @@ _YEAR_LAST = r"^(\d{1,2})([-./])(\d{1,2})[-./]\d{4}"
 _SHORT_YEAR = r"^\d{1,2}([-./])\d{1,2}[-./]\d{2}(?!\d)"
 # A zone such as EST at the end is no offset, for its letters mean several.
 _NAMED_ZONE = r":\d{2}\s+(?!AM|PM|am|pm|Z|UTC|GMT)[A-Za-z]{2,5}$"
-_COMPACT = r"^(\d{8})(?:[ T]?(\d{2}):?(\d{2})(?::?(\d{2}))?)?$"
+_COMPACT = r"^(\d{8})(?:[ T]?(\d{2})(?::?(\d{2})(?::?(\d{2}))?)?)?$"
+_COMPACT_DATES = "YYYYMMDD dates"
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,12 @@ def parse_times(
     if whole is not None:
         values = whole
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
-    if _looks_like_epochs(numbers):
+    # As earlier rows were read, where there are some: few rows may look like the other.
+    compact = _looks_like_dates(numbers) if form is None else form.startswith(_COMPACT_DATES)
+    if not compact and _looks_like_epochs(numbers):
         return _from_epochs(values, numbers, where, form)
-    return _from_text(values.astype("string").str.strip(), where, tz, form)
+    text = values.astype("string").str.strip()
+    return _from_text(text.str.removesuffix(".0") if compact else text, where, tz, form)
 
 
 def require_time_zone(tz: str) -> None:
@@ -135,6 +139,24 @@ def _looks_like_epochs(numbers: NDArray[np.float64]) -> bool:
     finite = numbers[np.isfinite(numbers)]
     # Eight-digit dates (20240131) are numbers too, but below the range of epoch seconds.
     return len(finite) * 2 > len(numbers) and float(np.median(finite)) >= _EPOCH_UNITS[0][1]
+
+
+def _looks_like_dates(numbers: NDArray[np.float64]) -> bool:
+    """Whether most are dates from 1900 to 2100 with a time of day, digits alone: YYYYMMDDHH, and MM and SS behind.
+
+    With 14 digits they are an epoch in no unit. With 12 they would be milliseconds of 1976, with 10 seconds of 2030 to
+    2036, and of those hardly one in a hundred has the digits of a month, a day and a time.
+    """
+    seconds = np.full(len(numbers), np.nan)
+    for digits in (10, 12, 14):
+        fits = (numbers >= 10.0 ** (digits - 1)) & (numbers < 10.0**digits)
+        seconds[fits] = numbers[fits] * 10.0 ** (14 - digits)
+    stamps = seconds[np.isfinite(seconds) & (seconds % 1 == 0)].astype(np.int64)
+    fields = [stamps // 10**places % 100 for places in (8, 6, 4, 2, 0)]
+    dates = (stamps >= 1900 * 10**10) & (stamps < 2101 * 10**10) & (fields[0] >= 1) & (fields[1] >= 1)
+    for field, most in zip(fields, (12, 31, 23, 59, 59), strict=True):
+        dates &= field <= most
+    return int(np.count_nonzero(dates)) * 2 > len(numbers)
 
 
 def _from_epochs(values: pd.Series, numbers: NDArray[np.float64], where: str, form: str | None) -> Times:
@@ -191,7 +213,7 @@ def _from_text(text: pd.Series, where: str, tz: str | None, known: str | None) -
     if sample.str.match(_COMPACT).mean() > 0.5:
         parts = text.str.extract(_COMPACT)
         text = parts[0] + "T" + parts[1].fillna("00") + parts[2].fillna("00") + parts[3].fillna("00")
-        form, described = "%Y%m%dT%H%M%S", "YYYYMMDD dates"
+        form, described = "%Y%m%dT%H%M%S", _COMPACT_DATES
     elif sample.str.match(_YEAR_FIRST).mean() > 0.5:
         if not bool(sample.str.match(r"\d{4}-").all()):
             text = text.str.replace(r"^(\d{4})[./](\d{1,2})[./](\d{1,2})", r"\1-\2-\3", regex=True)

@@ -61,6 +61,10 @@ def test_mixed_epoch_units_name_the_rows_where_each_begins() -> None:
         ("20240131", "2024-01-31 00:00:00"),
         ("20240131 0930", "2024-01-31 09:30:00"),
         ("20240131 09:30:15", "2024-01-31 09:30:15"),
+        ("20240131 09", "2024-01-31 09:00:00"),
+        ("20240131T0930", "2024-01-31 09:30:00"),
+        ("202401310930", "2024-01-31 09:30:00"),
+        ("20240131093015", "2024-01-31 09:30:15"),
         ("31.01.2024 00:30:00.000", "2024-01-31 00:30:00"),
         ("31.01.2024 00:30:00.000 GMT+0100", "2024-01-30 23:30:00"),
         ("31/1/2024 4:30", "2024-01-31 04:30:00"),
@@ -73,6 +77,40 @@ def test_mixed_epoch_units_name_the_rows_where_each_begins() -> None:
 )
 def test_a_date_is_read_as_it_was_meant(text: str, expected: str) -> None:
     assert utc(parse(text, text)) == [expected, expected]
+
+
+@pytest.mark.parametrize("digits", [10, 12, 14])
+@pytest.mark.parametrize("kind", [str, int, float])
+@pytest.mark.parametrize("every", ["1D", "1h"])
+def test_dates_of_digits_alone_are_no_epochs(digits: int, kind: type, every: str) -> None:
+    stamps = pd.date_range("2024-01-01", periods=60, freq=every)
+    written = [kind(stamp.strftime("%Y%m%d%H%M%S")[:digits]) for stamp in stamps]
+    times = parse(*written)
+    assert times.description == "YYYYMMDD dates, taken as UTC"
+    assert times.utc_ns.tolist() == stamps.asi8.tolist()
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_date_of_digits_that_there_is_not_is_no_time(text: bool) -> None:
+    stamps = [202401010000, 202413010000, 202401030000, 202402300000, 202401050000]
+    times = parse(*map(str, stamps)) if text else parse(*stamps)
+    assert (times.utc_ns == NOT_A_TIME).tolist() == [False, True, False, True, False]
+    assert utc(times)[4] == "2024-01-05 00:00:00"
+
+
+@pytest.mark.parametrize(("start", "unit"), [("1976-01-08", "ms"), ("2030-03-17", "s")])
+@pytest.mark.parametrize("every", ["1min", "5min", "30min", "1h", "1D"])
+def test_epochs_with_as_many_digits_as_a_date_stay_epochs(start: str, unit: str, every: str) -> None:
+    stamps = pd.date_range(start, periods=40, freq=every)
+    times = parse(*stamps.as_unit(unit).asi8.tolist())
+    assert times.description == f"epoch {unit}"
+    assert times.utc_ns.tolist() == stamps.asi8.tolist()
+
+
+def test_later_rows_are_dates_or_epochs_as_the_earlier_ones_were() -> None:
+    dates = pd.Series(["202401010000", "202401020000"])
+    assert utc(parse_times(dates, "file", None, None, "YYYYMMDD dates, taken as UTC"))[0] == "2024-01-01 00:00:00"
+    assert utc(parse_times(dates, "file", None, None, "epoch ms"))[0] == "1976-05-31 14:30:10"
 
 
 def test_the_order_of_day_and_month_is_told_from_the_whole_file() -> None:
