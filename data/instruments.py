@@ -13,6 +13,7 @@ from nautilus_trader.model.currencies import USD
 from nautilus_trader.model.identifiers import InstrumentId, Symbol
 from nautilus_trader.model.instruments import CryptoPerpetual, CurrencyPair, Equity, Instrument
 from nautilus_trader.model.objects import Currency, Price, Quantity
+from numpy.typing import NDArray
 
 from data.bars import Bars, FloatArray
 from data.errors import DataError, OptionError
@@ -164,16 +165,41 @@ def decimals(values: FloatArray, limit: int, least: int = 0) -> tuple[int, bool]
     known = values[np.isfinite(values) & (values != 0)]
     if len(known) == 0:
         return least, False
-    size = np.abs(known)
     single = known.astype(np.float32)
-    if bool((single == known).all()):
-        for count in range(least, limit + 1):
-            if bool((np.round(known, count).astype(np.float32) == single).all()):
-                return count, bool((np.round(known, count) != known).any())
+    found = _decimals_of_single(known, single, limit, least) if _same(single, known) else None
+    if found is not None:
+        return found
+    size = np.abs(known)
     for count in range(least, limit + 1):
         if bool((np.abs(np.round(known, count) - known) <= 1e-13 * size + 1e-17).all()):
             return count, False
     return int(np.clip(9 - np.ceil(np.log10(size[0])), 0, limit)), True
+
+
+def _decimals_of_single(
+    known: FloatArray, single: NDArray[np.float32], limit: int, least: int
+) -> tuple[int, bool] | None:
+    """The same of values that single precision holds to the bit, because they were kept in it or by chance.
+
+    Prices in 1/64 are by chance. Decimals are what was meant where there are fewer of them than it takes to tell two
+    neighbours in single precision apart; else nothing says that the values are not meant to their last digit. None
+    where the limit allows too few.
+    """
+    enough = next((n for n in range(least, limit + 1) if _same(np.round(known, n).astype(np.float32), single)), None)
+    if enough is None:
+        return None
+    off = np.round(known, enough) != known
+    if not off.any():
+        return enough, False
+    if not bool((10.0**-enough > np.spacing(np.abs(single[off]))).any()):
+        for count in range(enough, limit + 1):
+            if _same(np.round(known, count), known):
+                return count, False
+    return enough, True
+
+
+def _same(left: NDArray[np.floating], right: NDArray[np.floating]) -> bool:
+    return bool((left == right).all())
 
 
 def make_instrument(instrument_id: InstrumentId, kind: Kind, precision: Precision) -> Instrument:

@@ -142,3 +142,21 @@ def test_prices_in_single_precision_get_the_decimals_they_stand_for() -> None:
     prices = np.float32([43000.12, 43100.55, 0.5]).astype(np.float64)
     assert decimals(prices, 12) == (2, True)
     assert decimals(np.array([0.5, 0.25, 3.0]), 12) == (2, False)
+
+
+@pytest.mark.parametrize("fraction", [8, 32, 64, 128, 256])
+@pytest.mark.parametrize("base", [0, 3, 140, 2_600, 43_000])
+def test_prices_in_fractions_of_two_keep_every_digit(base: int, fraction: int) -> None:
+    prices = base + np.arange(1, 60) / fraction
+    count, noisy = decimals(prices, 12)
+    assert not noisy and (np.round(prices, count) == prices).all()
+    assert count == int(np.log2(fraction))
+
+
+@given(places=st.integers(1, 3), ticks=st.lists(st.integers(10**4, 10**7), min_size=50, max_size=60, unique=True))
+@settings(max_examples=50)
+def test_decimals_in_single_precision_are_seen_through_its_noise(places: int, ticks: list[int]) -> None:
+    prices = np.array([float(f"{tick}e-{places}") for tick in ticks])
+    kept = prices.astype(np.float32).astype(np.float64)
+    count, _ = decimals(kept, 12)
+    assert count <= places and (np.round(kept, places) == prices).all()
