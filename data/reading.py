@@ -175,8 +175,13 @@ def _numbers(column: pd.Series, path: Path, name: str, first: bool) -> FloatArra
     except (pa.ArrowException, TypeError):
         numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
     require_no_commas(column, path, name)
-    if first and np.isnan(numbers).mean() > 0.5:
-        example = str(column[np.isnan(numbers)].iloc[0])[:60]
+    if not first:
+        return numbers
+    # Empty cells tell nothing: a column may begin with many of them.
+    filled = (column.notna() & (column.astype("string").str.strip() != "")).to_numpy(dtype=bool, na_value=False)
+    strange = filled & np.isnan(numbers)
+    if strange.sum() * 2 > filled.sum():
+        example = str(column[strange].iloc[0])[:60]
         raise DataError(
             f"{path}: column {name!r} holds {example!r} and the like, not numbers; name the columns with --columns"
         )

@@ -10,7 +10,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -63,7 +63,7 @@ class SourceTable:
     share: float = 1.0
 
 
-def open_tables(path: Path) -> Iterator[SourceTable]:
+def open_tables(path: Path) -> Generator[SourceTable]:
     """Read ``path`` by its contents, not by its suffix, some thousand rows at a time.
 
     Raises

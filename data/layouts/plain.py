@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from data.errors import AmbiguousSource, DataError
 from data.reading import PRICE_FIELDS, Reading, ReadOptions, Stamp, require_no_commas
-from data.tables import SourceTable
+from data.tables import SourceTable, open_tables
 
 NAME = "ohlcv"
 DESCRIPTION = "any CSV, Feather, Arrow or Parquet file with a time and open, high, low, close, or a close alone"
@@ -113,10 +114,18 @@ def _choose_columns(table: SourceTable, options: ReadOptions, notes: list[str]) 
         notes.append("closes alone: open, high and low are the close")
     if "volume" not in chosen:
         notes.append("no volume column: volume is recorded as 0")
-    elif "volume" not in options.columns and _is_blank(table.frame[chosen["volume"]]):
+    elif "volume" not in options.columns and _is_blank_throughout(table, chosen["volume"]):
         notes.append(f"the column {chosen['volume']!r} is empty: volume is recorded as 0")
         del chosen["volume"]
     return chosen
+
+
+def _is_blank_throughout(table: SourceTable, name: str) -> bool:
+    """Whether a column is empty in all of the file; where it begins so it is read once more, for this is but a part."""
+    if not _is_blank(table.frame[name]):
+        return False
+    with contextlib.closing(open_tables(table.path)) as parts:
+        return all(_is_blank(part.frame[name]) for part in parts)
 
 
 def _is_blank(column: pd.Series) -> bool:

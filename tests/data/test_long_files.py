@@ -63,6 +63,22 @@ def test_a_long_file_comes_to_the_same_bars_and_the_same_counts(
     assert not list((tmp_path / "parts").glob(f"{SPOOL_PREFIX}*"))
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(("blank", "rejected"), [(1_500, {"NaN or missing": 1_500}), (3_000, {})])
+def test_volume_that_begins_further_down_is_not_lost(
+    tmp_path: Path, request: pytest.FixtureRequest, suffix: str, blank: int, rejected: dict[str, int]
+) -> None:
+    frame, path = candles(3_000), tmp_path / f"bars{suffix}"
+    frame.loc[: blank - 1, "volume"] = np.nan
+    write_csv(path, frame) if suffix == ".csv" else frame.to_parquet(path)
+    whole = run([path], tmp_path / "whole")
+    request.getfixturevalue("short_breath")
+    parts = run([path], tmp_path / "parts")
+    assert parts.quality.rejected == whole.quality.rejected == rejected
+    assert held(tmp_path / "parts").sha256() == held(tmp_path / "whole").sha256()
+    assert held(tmp_path / "parts").volume.sum() == frame["volume"].sum()
+
+
 @pytest.mark.usefixtures("short_breath")
 def test_broken_rows_keep_their_numbers_in_long_files(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "bars.csv", candles(1_000))
