@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from data.bars import Bars, BarSize, IntArray, iso, joined
 from data.calendars import ALWAYS_OPEN, Calendar
 from data.gaps import Gaps, gaps_of
+from data.grids import Grid
 from data.reading import PRICE_FIELDS, RawBars
 from data.spacing import require_spacing
 from data.spool import BarParts, Spool
@@ -95,7 +96,7 @@ def check(
     notes: list[str] = []
     ordered = sorted((_forward(raw, notes, _runs_backwards(raw)) for raw in sources), key=_middle_time)
     shift = {raw.path: size.nanos if raw.stamp == "open" else 0 for raw in ordered}
-    reasons = [_row_reasons(raw, size, calendar) for raw in ordered]
+    reasons = [_row_reasons(raw, size, calendar, Grid()) for raw in ordered]
     close_ns = np.concatenate([raw.stamp_ns + shift[raw.path] for raw in ordered])
     reason = np.concatenate(reasons)
     fine = np.flatnonzero(reason == "")
@@ -145,11 +146,13 @@ def sift(
     read = 0
     spool = spools()
     backwards: dict[Path, bool] = {}
+    grids: dict[Path, Grid] = {}
     for raw in parts:
         require_spacing(raw, size, begins=raw.path not in backwards)
         # A file's beginning tells for all of it: of its last rows there may be too few.
         forward = _forward(raw, notes, backwards.setdefault(raw.path, _runs_backwards(raw)))
-        reason = _row_reasons(forward, size, calendars.of(*time_between([raw])))
+        grid = grids.setdefault(raw.path, Grid())
+        reason = _row_reasons(forward, size, calendars.of(*time_between([raw])), grid)
         close_ns = forward.stamp_ns + (size.nanos if raw.stamp == "open" else 0)
         ordered = reason.copy()
         _reject_disorder(close_ns, np.flatnonzero(reason == ""), ordered)
@@ -285,8 +288,8 @@ def _forward(raw: RawBars, notes: list[str], backwards: bool) -> RawBars:
     )
 
 
-def _row_reasons(raw: RawBars, size: BarSize, calendar: Calendar) -> NDArray[np.object_]:
-    """The first reason against each row that can be seen from the row alone; empty where there is none."""
+def _row_reasons(raw: RawBars, size: BarSize, calendar: Calendar, grid: Grid) -> NDArray[np.object_]:
+    """The first reason against each row that needs no other row but its file's grid; empty where there is none."""
     opened, high, low, close = (raw.values[name] for name in PRICE_FIELDS)
     volume = raw.values["volume"]
     prices = np.stack([opened, high, low, close])
@@ -299,30 +302,12 @@ def _row_reasons(raw: RawBars, size: BarSize, calendar: Calendar) -> NDArray[np.
             (RejectReason.BAD_VOLUME, volume < 0),
             (RejectReason.TOO_LARGE, (prices > PRICE_MAX).any(axis=0) | (volume > QUANTITY_MAX)),
             (RejectReason.INCONSISTENT, (high < np.maximum(opened, close)) | (low > np.minimum(opened, close))),
-            (RejectReason.OFF_GRID, _off_grid(raw, bad_time, size, calendar)),
+            (RejectReason.OFF_GRID, grid.off(raw, size, calendar)),
         )
     reason = np.full(len(raw.row), "", dtype=object)
     for name, failed in reversed(tests):
         reason[failed] = str(name)
     return reason
-
-
-def _off_grid(raw: RawBars, bad_time: NDArray[np.bool_], size: BarSize, calendar: Calendar) -> NDArray[np.bool_]:
-    """Rows off the grid that most rows of the file lie on: sessions may open at half past.
-
-    It is one of the file's own wall clock, or one counted from where the market's sessions begin, which in winter is
-    another hour than in summer.
-    """
-    phase = raw.wall_ns % size.nanos
-    known = phase[~bad_time]
-    if len(known) == 0:
-        return np.zeros(len(phase), dtype=bool)
-    phases, counts = np.unique(known, return_counts=True)
-    on_grid: NDArray[np.bool_] = phase == phases[np.argmax(counts)]
-    of_spans = calendar.on_grid_of_spans(raw.stamp_ns, size.nanos)
-    if np.count_nonzero(of_spans & ~bad_time) > counts.max():
-        on_grid = of_spans
-    return ~on_grid & ~bad_time & ~calendar.is_boundary(raw.stamp_ns)
 
 
 def _reject_disorder(close_ns: IntArray, fine: IntArray, reason: NDArray[np.object_]) -> None:

@@ -63,6 +63,36 @@ def test_a_long_file_comes_to_the_same_bars_and_the_same_counts(
     assert not list((tmp_path / "parts").glob(f"{SPOOL_PREFIX}*"))
 
 
+def test_rows_that_leave_the_grid_of_their_long_file_are_rejected(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    frame = candles(3_000)
+    frame.loc[1_900:, "time"] += pd.Timedelta("10min")
+    path = write_csv(tmp_path / "bars.csv", frame)
+    whole = run([path], tmp_path / "whole")
+    request.getfixturevalue("short_breath")
+    parts = run([path], tmp_path / "parts")
+    assert parts.quality.rejected == whole.quality.rejected == {"off-grid": 1_100}
+    assert held(tmp_path / "parts").sha256() == held(tmp_path / "whole").sha256()
+
+
+@pytest.mark.parametrize("clock", ["America/New_York", "UTC"])
+def test_the_grid_of_a_long_file_follows_sessions_or_the_clock_though_its_beginning_fits_both(
+    tmp_path: Path, request: pytest.FixtureRequest, clock: str
+) -> None:
+    """Bars of four hours from New York's evening, or at the same hours UTC: in winter there is no difference."""
+    days = pd.bdate_range("2024-01-01", "2024-05-31").union(pd.date_range("2024-01-07", "2024-05-26", freq="W-SUN"))
+    begins = (days + pd.Timedelta("17h" if clock == "America/New_York" else "22h")).tz_localize(clock)
+    hours = np.sort(np.concatenate([begins.tz_convert("UTC").asi8 + 4 * 3600 * 10**9 * step for step in range(6)]))
+    frame = candles(len(hours), every="4h").assign(time=pd.to_datetime(hours))
+    path = write_csv(tmp_path / "fx.csv", frame)
+    whole = ingest(IngestRequest([path], tmp_path / "whole", "GBPUSD.FXCM"))
+    request.getfixturevalue("short_breath")
+    parts = ingest(IngestRequest([path], tmp_path / "parts", "GBPUSD.FXCM"))
+    assert parts.quality.rejected == whole.quality.rejected == {}
+    assert (parts.bars_written, parts.quality.gaps) == (len(frame), whole.quality.gaps)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize(("blank", "rejected"), [(1_500, {"NaN or missing": 1_500}), (3_000, {})])
 def test_volume_that_begins_further_down_is_not_lost(
