@@ -28,7 +28,11 @@ from numpy.typing import NDArray
 from data.errors import AmbiguousSource, DataError
 
 # What the unpackers and readers raise on damaged or cut-off files.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, pa.ArrowException, OSError, csv.Error)
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, pa.ArrowException, OSError, csv.Error, UnicodeError,
+)  # fmt: skip
+# And what pandas raises on a description of its own columns that is damaged.
+_DAMAGE_TOLD = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError)
 
 _BOMB_BYTES, _BOMB_RATIO = 64 * 2**20, 100
 """What unpacks to more than both that many bytes and that many times its size is no table of bars."""
@@ -144,24 +148,39 @@ def _typed(
     # Some writers make one batch of it all.
     sliced = (
         (number, batch.slice(begin, CHUNK_ROWS))
-        for number, batch in enumerate(batches, start=1)
+        for number, batch in enumerate(map(_sound, batches), start=1)
         for begin in range(0, batch.num_rows, CHUNK_ROWS)
     )
     for number, batch in sliced:
-        table = pa.Table.from_batches([batch])
-        frame = table.to_pandas()
-        if frame.empty:
+        if not batch.num_rows:
             continue
-        if not isinstance(frame.index, pd.RangeIndex):
-            known = [name in frame.columns for name in frame.index.names]
-            frame = frame.reset_index(drop=all(known), allow_duplicates=True)
-        frame.columns = [str(name) for name in frame.columns]
+        table = pa.Table.from_batches([batch])
+        try:
+            frame = _as_frame(table)
+        except _DAMAGE_TOLD as error:
+            raise DataError(f"{path}: damaged or cut off ({_first_line(error)}); fetch it again") from error
         frame.index = pd.RangeIndex(row, row + len(frame))
         row += len(frame)
         share = min(1.0, number / max(1, count))
         yield SourceTable(path, kind, frame, has_header=True, metadata=metadata, typed=table, share=share)
     if row == 1:
         raise DataError(f"{path}: the {kind} file has no rows")
+
+
+def _sound(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same; what points outside of itself would end the process. Raises ArrowInvalid."""
+    batch.validate(full=True)
+    return batch
+
+
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    """As pandas wrote it, and its index, where it has one, as a column."""
+    frame = table.to_pandas()
+    if not isinstance(frame.index, pd.RangeIndex):
+        known = [name in frame.columns for name in frame.index.names]
+        frame = frame.reset_index(drop=all(known), allow_duplicates=True)
+    frame.columns = [str(name) for name in frame.columns]
+    return frame
 
 
 _BROKEN_LETTERS = 10_000

@@ -16,6 +16,7 @@ import pytest
 
 from data.errors import AmbiguousSource, DataError, OptionError
 from data.reading import ReadOptions
+from data.sources import read_source
 from tests.data.files import candles, kline_lines, opens, read, write_csv, write_text
 
 FIRST = "2024-01-01 00:00:00"
@@ -429,6 +430,32 @@ def test_damaged_files_say_so(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match="damaged or cut off"):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["bars.feather", "bars.parquet", "bars.arrows"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_typed_file_with_changed_bits_is_read_or_refused(tmp_path: Path, name: str, seed: int) -> None:
+    """A text that points outside of the file would end the process."""
+    frame = candles(100).assign(venue=[f"Köln {row}" for row in range(100)])
+    table, path = pa.Table.from_pandas(frame.set_index("time")), tmp_path / name
+    if path.suffix == ".feather":
+        pyarrow.feather.write_feather(frame, path, compression="uncompressed")
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path)
+    else:
+        with pa.ipc.new_stream(str(path), table.schema) as writer:
+            writer.write_table(table)
+    whole, refused = path.read_bytes(), 0
+    rng = np.random.default_rng(seed)
+    for place in rng.integers(0, 8 * len(whole), 60).tolist():
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            list(read_source(path, ReadOptions()))
+        except DataError:
+            refused += 1
+    assert 0 < refused < 60
 
 
 def test_a_zip_with_a_password_says_so(tmp_path: Path) -> None:
