@@ -17,8 +17,10 @@ from data.errors import AmbiguousSource, DataError, OptionError
 NOT_A_TIME = np.iinfo(np.int64).min
 """Stands where a time could not be read; the same value pandas gives NaT."""
 
-# The epoch units are told apart by magnitude: each range covers the years 1973 to 2286.
-_EPOCH_UNITS = (("s", 1e8, 1e10, 10**9), ("ms", 1e11, 1e13, 10**6), ("us", 1e14, 1e16, 10**3), ("ns", 1e17, 1e19, 1))
+# The epoch units are told apart by magnitude: each range covers the years 1973 to 2261; nanoseconds end in 2262.
+_EPOCH_UNITS = (
+    ("s", 1e8, 9.2e9, 10**9), ("ms", 1e11, 9.2e12, 10**6), ("us", 1e14, 9.2e15, 10**3), ("ns", 1e17, 9.2e18, 1),
+)  # fmt: skip
 
 # A clock time, and then its offset from UTC: "00:30Z", "00:30:00+01:00", "00:30:00.000 GMT+0100", "00:30+00".
 _WITH_OFFSET = " with their UTC offset"
@@ -307,10 +309,15 @@ def _localized(stamps: pd.Series, tz: str | None, described: str) -> Times:
         return Times(wall_ns, wall_ns, f"{described}, taken as UTC")
     zone, ahead = _zone(tz)
     # The hour that a change of clocks repeats or skips cannot be placed: such rows are rejected by name.
-    aware = (stamps - ahead).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    aware = (_reached(stamps) - ahead).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
     return Times(_as_ns(aware.dt.tz_convert("UTC").dt.tz_localize(None)), wall_ns, f"{described}, wall clock of {tz}")
 
 
+def _reached(naive: pd.Series) -> pd.Series:
+    """NaT in the place of times that nanoseconds do not reach to, such as the end of the year 9999."""
+    return naive.where(naive.between(pd.Timestamp.min, pd.Timestamp.max))
+
+
 def _as_ns(naive: pd.Series) -> IntArray:
-    """Nanoseconds since the epoch; NaT becomes NOT_A_TIME."""
-    return np.asarray(naive.dt.as_unit("ns").astype("int64"), dtype=np.int64)
+    """Nanoseconds since the epoch; NaT becomes NOT_A_TIME, and so does what they do not reach to."""
+    return np.asarray(_reached(naive).dt.as_unit("ns").astype("int64"), dtype=np.int64)

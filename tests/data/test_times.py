@@ -169,6 +169,21 @@ def test_stamps_with_offsets_keep_their_own_wall_clock(typed: bool) -> None:
     assert (times.wall_ns % (86_400 * 10**9) == 0).all()
 
 
+@pytest.mark.parametrize("far", ["9999-12-31", "0001-01-01"])
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+@pytest.mark.parametrize("aware", [False, True])
+def test_a_typed_stamp_that_nanoseconds_do_not_reach_is_no_time(far: str, zone: str | None, aware: bool) -> None:
+    column = pd.Series(np.array(["2024-01-01", far, "2024-01-02"], dtype="datetime64[ms]"))
+    times = parse_times(column.dt.tz_localize("UTC") if aware else column, "file", zone, None)
+    assert (times.utc_ns == NOT_A_TIME).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("kind", [str, int, float])
+def test_an_epoch_that_nanoseconds_do_not_reach_is_no_time(kind: type) -> None:
+    times = parse(*map(kind, (1_704_067_200_000, 9_999_999_999_999, 1_704_067_260_000)))
+    assert (times.utc_ns == NOT_A_TIME).tolist() == [False, True, False]
+
+
 def test_a_given_format_overrides_detection() -> None:
     assert utc(parse("02-01-24 at 03h", time_format="%d-%m-%y at %Hh")) == ["2024-01-02 03:00:00"]
     assert utc(parse("2024-01-02 03:00 +0100", time_format="%Y-%m-%d %H:%M %z")) == ["2024-01-02 02:00:00"]
