@@ -458,6 +458,15 @@ def test_a_typed_file_with_changed_bits_is_read_or_refused(tmp_path: Path, name:
     assert 0 < refused < 60
 
 
+@pytest.mark.parametrize("damage", ["cut off within a letter", "half a pair of surrogates"])
+def test_utf_16_that_is_none_further_down_says_so(tmp_path: Path, damage: str) -> None:
+    raw = candles(2_000).to_csv(index=False).encode("utf-16")
+    half = raw[:100_000] + "\ud800".encode("utf-16-le", "surrogatepass") + raw[100_002:]
+    (tmp_path / "bars.csv").write_bytes(raw[:-1] if damage.startswith("cut") else half)
+    with pytest.raises(DataError, match="damaged or cut off"):
+        read(tmp_path / "bars.csv")
+
+
 def test_a_zip_with_a_password_says_so(tmp_path: Path) -> None:
     path = tmp_path / "bars.zip"
     candles().to_csv(path, index=False)
