@@ -5,12 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from data.errors import DataError, OptionError
-from data.fixed import decoded, is_known
+from data.fixed import FIXED_DECIMALS, decoded, is_known
 from data.reading import PRICE_FIELDS, Reading, ReadOptions
 from data.tables import SourceTable
 
 NAME = "nautilus"
 DESCRIPTION = "bars in a NautilusTrader catalog"
+
+_DECIMALS = {str(count) for count in range(max(FIXED_DECIMALS.values()) + 1)}
 
 
 def recognises(table: SourceTable) -> bool:
@@ -34,8 +36,8 @@ def reading(table: SourceTable, options: ReadOptions) -> Reading:
     missing = [name for name in (*fields, "ts_init") if name not in table.frame.columns]
     if missing or "bar_type" not in table.metadata:
         raise DataError(f"{table.path}: no bars of NautilusTrader's: no {', '.join(missing) or 'bar type'}")
-    decimals = {name: int(table.metadata["size_precision" if name == "volume" else "price_precision"])
-                for name in fields}  # fmt: skip
+    of_price, of_size = (_told_decimals(table, name) for name in ("price_precision", "size_precision"))
+    decimals = {**dict.fromkeys(PRICE_FIELDS, of_price), "volume": of_size}
 
     typed = table.typed
     kinds = [] if typed is None else [typed.schema.field(name).type for name in fields]
@@ -44,10 +46,19 @@ def reading(table: SourceTable, options: ReadOptions) -> Reading:
 
     def prepared(rows: SourceTable) -> pd.DataFrame:
         assert rows.typed is not None
+        if any(rows.typed.column(name).null_count for name in (*fields, "ts_init")):
+            raise DataError(f"{rows.path}: empty values, which NautilusTrader never writes; fetch it again")
         values = {name: decoded(rows.typed.column(name), decimals[name]) for name in fields}
         # Nanoseconds, which is not to be guessed from how large they are.
-        return rows.frame.assign(ts_init=pd.to_datetime(rows.frame["ts_init"]), **values)
+        return rows.frame.assign(ts_init=pd.to_datetime(rows.frame["ts_init"], errors="coerce"), **values)
 
     chosen = {"time": "ts_init", **{name: name for name in fields}}
     notes = (f"NautilusTrader's bars of {table.metadata['bar_type']}",)
     return Reading(NAME, chosen, "close", "UTC", None, options.price_scale, notes, prepared)
+
+
+def _told_decimals(table: SourceTable, name: str) -> int:
+    told = table.metadata.get(name, "nothing")
+    if told not in _DECIMALS:
+        raise DataError(f"{table.path}: says that its {name} is {told}, as NautilusTrader never does; fetch it again")
+    return int(told)

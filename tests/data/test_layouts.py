@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from data.bars import BarSize
@@ -16,6 +17,7 @@ from data.errors import AmbiguousSource, DataError, OptionError
 from data.ingest import IngestRequest, IngestResult, ingest
 from data.reading import ReadOptions
 from data.sources import read_source
+from data.times import NOT_A_TIME
 from tests.data.files import HALF_HOUR, candles, held, opens, read, write_csv, write_text
 
 HOUR = BarSize.parse("1h")
@@ -175,14 +177,35 @@ def test_values_of_64_bit_builds_are_read_too(tmp_path: Path) -> None:
     # What a bar is stamped with may be its open; it is known at its close.
     columns = {**dict.fromkeys(names, raw), "ts_event": ts - HALF_HOUR.nanos, "ts_init": ts}
     table = pa.table(columns).replace_schema_metadata(metadata)
-    import pyarrow.parquet
-
     pyarrow.parquet.write_table(table, tmp_path / "bars.parquet")
     found = read(tmp_path / "bars.parquet")
     assert found.layout == "nautilus" and found.values["close"].tolist() == [100.25] * 3
     assert found.stamp == "close" and found.stamp_ns.tolist() == ts.tolist()
     with pytest.raises(OptionError, match="--stamp open"):
         read(tmp_path / "bars.parquet", stamp="open")
+
+
+@pytest.mark.parametrize("told", [{}, {"price_precision": "two"}, {"price_precision": "-4"}, {"price_precision": "400"}])
+def test_nautilus_bars_that_do_not_tell_their_decimals_are_refused(tmp_path: Path, told: dict[str, str]) -> None:
+    values = dict.fromkeys(("open", "high", "low", "close", "volume"), pa.array([1, 2], pa.int64()))
+    table = pa.table(values | {"ts_init": [1, 2]})
+    path = tmp_path / "bars.parquet"
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"bar_type": "X", "size_precision": "0", **told}), path)
+    with pytest.raises(DataError, match=f"its price_precision is {told.get('price_precision', 'nothing')}"):
+        read(path)
+
+
+@pytest.mark.parametrize("stamp", [None, 2**64 - 3])
+def test_a_nautilus_bar_without_a_time_is_none(tmp_path: Path, stamp: int | None) -> None:
+    values = dict.fromkeys(("open", "high", "low", "close", "volume"), pa.array([1, 2, 3], pa.int64()))
+    told = {"bar_type": "X", "price_precision": "0", "size_precision": "0"}
+    table = pa.table(values | {"ts_init": pa.array([1, stamp, 3], pa.uint64())}).replace_schema_metadata(told)
+    pyarrow.parquet.write_table(table, tmp_path / "bars.parquet")
+    if stamp is None:
+        with pytest.raises(DataError, match="empty values, which NautilusTrader never writes"):
+            read(tmp_path / "bars.parquet")
+    else:
+        assert read(tmp_path / "bars.parquet").stamp_ns.tolist() == [1, NOT_A_TIME, 3]
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])
