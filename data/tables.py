@@ -10,7 +10,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -20,11 +20,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
-import pyarrow.feather
-import pyarrow.ipc
-import pyarrow.parquet
 from numpy.typing import NDArray
 
+from data.batches import (
+    BOMB_BYTES,
+    BOMB_RATIO,
+    Shared,
+    arrow_batches,
+    old_feather_batches,
+    parquet_batches,
+    stream_batches,
+)
 from data.errors import AmbiguousSource, DataError
 
 # What the unpackers and readers raise on damaged or cut-off files.
@@ -34,10 +40,6 @@ _DAMAGE = (
 # And what pandas raises on a description of its own columns that is damaged.
 _DAMAGE_TOLD = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError)
 
-_BOMB_BYTES, _BOMB_RATIO = 64 * 2**20, 100
-"""What unpacks to more than both that many bytes and that many times its size is no table of bars."""
-
-CHUNK_ROWS = 200_000
 _BLOCK_BYTES = 16 * 2**20
 """How much of a file is looked at at once; no line may be longer."""
 _HEAD_BYTES = 1 << 16
@@ -105,28 +107,22 @@ def _tables(path: Path) -> Iterator[SourceTable]:
     if not magic:
         raise DataError(f"{path}: the file is empty")
     if magic.startswith(_PARQUET):
-        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            batches = file.iter_batches(batch_size=CHUNK_ROWS)
-            yield from _typed(path, "parquet", file.schema_arrow, batches, -(-file.metadata.num_rows // CHUNK_ROWS))
+        yield from _typed(path, "parquet", parquet_batches(path))
     elif magic.startswith(_ARROW[:6]):
-        with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as file:
-            batches = (file.get_batch(index) for index in range(file.num_record_batches))
-            yield from _typed(path, "feather", file.schema, batches, file.num_record_batches)
+        yield from _typed(path, "feather", arrow_batches(path))
     elif magic.startswith(_FEATHER_V1):
-        table = pyarrow.feather.read_table(path)
-        yield from _typed(path, "feather", table.schema, table.to_batches(CHUNK_ROWS))
+        yield from _typed(path, "feather", old_feather_batches(path))
     elif magic.startswith(_ARROW_STREAM):
-        with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
-            yield from _typed(path, "arrow", reader.schema, reader)
+        yield from _typed(path, "arrow", stream_batches(path))
     elif magic.startswith(_ZIP):
         with zipfile.ZipFile(path) as archive:
             info = _only_table(path, archive)
-            limit = max(_BOMB_BYTES, _BOMB_RATIO * info.compress_size)
+            limit = max(BOMB_BYTES, BOMB_RATIO * info.compress_size)
             yield from _text_tables(path, "zip", lambda: archive.open(info), limit, info.file_size)
     elif magic.startswith(b"PK"):
         raise DataError(f"{path}: the zip archive is empty or damaged; fetch it again")
     elif magic.startswith(_GZIP):
-        limit = max(_BOMB_BYTES, _BOMB_RATIO * path.stat().st_size)
+        limit = max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
         # How much it will be is not told; most tables of bars shrink to a fifth or so.
         yield from _text_tables(path, "gzip", lambda: gzip.open(path), limit, 5 * path.stat().st_size)  # noqa: SIM115
     elif path.suffix.lower() in {".zip", ".gz", ".feather", ".parquet", ".arrow", ".arrows", ".ipc"}:
@@ -139,21 +135,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _typed(
-    path: Path, kind: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], count: int = 1
-) -> Iterator[SourceTable]:
-    told = (schema.metadata or {}).items()
-    metadata = {name.decode(): value.decode(errors="replace") for name, value in told if name != b"pandas"}
+def _typed(path: Path, kind: str, batches: Iterator[Shared]) -> Iterator[SourceTable]:
     row = 1
-    # Some writers make one batch of it all.
-    sliced = (
-        (number, batch.slice(begin, CHUNK_ROWS))
-        for number, batch in enumerate(map(_sound, batches), start=1)
-        for begin in range(0, batch.num_rows, CHUNK_ROWS)
-    )
-    for number, batch in sliced:
-        if not batch.num_rows:
-            continue
+    for batch, share in batches:
         table = pa.Table.from_batches([batch])
         try:
             frame = _as_frame(table)
@@ -161,21 +145,16 @@ def _typed(
             raise DataError(f"{path}: damaged or cut off ({_first_line(error)}); fetch it again") from error
         frame.index = pd.RangeIndex(row, row + len(frame))
         row += len(frame)
-        share = min(1.0, number / max(1, count))
+        told = (batch.schema.metadata or {}).items()
+        metadata = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in told}
         yield SourceTable(path, kind, frame, has_header=True, metadata=metadata, typed=table, share=share)
     if row == 1:
         raise DataError(f"{path}: the {kind} file has no rows")
 
 
-def _sound(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same; what points outside of itself would end the process. Raises ArrowInvalid."""
-    batch.validate(full=True)
-    return batch
-
-
 def _as_frame(table: pa.Table) -> pd.DataFrame:
     """As pandas wrote it, and its index, where it has one, as a column."""
-    frame = table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
     if not isinstance(frame.index, pd.RangeIndex):
         known = [name in frame.columns for name in frame.index.names]
         frame = frame.reset_index(drop=all(known), allow_duplicates=True)
@@ -230,7 +209,7 @@ def _only_table(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         names = ", ".join(info.filename for info in tables[:6])
         raise AmbiguousSource(f"{path}: the zip holds {len(tables)} tables ({names}); unpack the ones you mean")
     info = tables[0]
-    if info.file_size > max(_BOMB_BYTES, _BOMB_RATIO * info.compress_size):
+    if info.file_size > max(BOMB_BYTES, BOMB_RATIO * info.compress_size):
         raise DataError(
             f"{path}: unpacks to {info.file_size:,} bytes from {info.compress_size:,}, as no table of bars does: a zip "
             "bomb, refused"

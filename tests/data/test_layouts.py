@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from data import batches
 from data.bars import BarSize
 from data.errors import AmbiguousSource, DataError, OptionError
 from data.ingest import IngestRequest, IngestResult, ingest
@@ -185,7 +186,9 @@ def test_values_of_64_bit_builds_are_read_too(tmp_path: Path) -> None:
         read(tmp_path / "bars.parquet", stamp="open")
 
 
-@pytest.mark.parametrize("told", [{}, {"price_precision": "two"}, {"price_precision": "-4"}, {"price_precision": "400"}])
+@pytest.mark.parametrize(
+    "told", [{}, {"price_precision": "two"}, {"price_precision": "-4"}, {"price_precision": "400"}]
+)
 def test_nautilus_bars_that_do_not_tell_their_decimals_are_refused(tmp_path: Path, told: dict[str, str]) -> None:
     values = dict.fromkeys(("open", "high", "low", "close", "volume"), pa.array([1, 2], pa.int64()))
     table = pa.table(values | {"ts_init": [1, 2]})
@@ -242,6 +245,53 @@ def test_a_gzip_bomb_is_refused_before_all_of_it_is_unpacked(tmp_path: Path) -> 
     with pytest.raises(DataError, match="a bomb, refused"):
         # All parts: how far ahead of them the file is read is a matter of luck.
         list(read_source(path, ReadOptions()))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".arrows"])
+def test_a_table_of_long_texts_is_refused(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_CHUNK_BYTES", 2**20)
+    path = tmp_path / f"bars{suffix}"
+    table = pa.Table.from_pandas(candles(1_000).assign(note="x" * 5_000))
+    if suffix == ".parquet":
+        pyarrow.parquet.write_table(table, path)
+        assert path.stat().st_size < 100_000
+    else:
+        with (pa.ipc.new_file if suffix == ".arrow" else pa.ipc.new_stream)(str(path), table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(DataError, match=r"rows of 5,0\d\d bytes; a row of bars has about a hundred"):
+        list(read_source(path, ReadOptions()))
+
+
+def test_a_parquet_file_that_unpacks_to_very_much_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BOMB_BYTES", 2**20)
+    table = pa.Table.from_pandas(candles(1_000).assign(note="x" * 50_000))
+    pyarrow.parquet.write_table(table, tmp_path / "bars.parquet", use_dictionary=False, compression="zstd")
+    with pytest.raises(DataError, match="a bomb, refused"):
+        read(tmp_path / "bars.parquet")
+
+
+def test_a_parquet_table_of_many_columns_is_read_fewer_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_CHUNK_BYTES", 2**20)
+    more = pd.DataFrame({f"feature_{index}": candles(3_000)["open"] for index in range(60)})
+    more.join(candles(3_000)).to_parquet(tmp_path / "bars.parquet")
+    parts = list(read_source(tmp_path / "bars.parquet", ReadOptions()))
+    assert [len(part.row) for part in parts] == [992, 992, 992, 24]
+
+
+def test_texts_and_lists_beside_the_bars_do_no_harm(tmp_path: Path) -> None:
+    frame = candles().assign(time=candles()["time"].astype(str), tags=[["a", "b"]] * 8, venue="Köln", note=None)
+    for kind in (pa.string(), pa.large_string()):
+        table = pa.Table.from_pandas(frame)
+        at = table.schema.get_field_index("time")
+        pyarrow.parquet.write_table(
+            table.set_column(at, "time", table.column(at).cast(kind)), tmp_path / "bars.parquet"
+        )
+        raw = read(tmp_path / "bars.parquet")
+        assert opens(raw)[1] == "2024-01-01 00:30:00" and raw.original["venue"].tolist() == ["Köln"] * 8
 
 
 @pytest.mark.parametrize("member", ["../../bars.csv", "/etc/bars.csv", "..\\bars.csv"])

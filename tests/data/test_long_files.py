@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import quality, sifting, tables
+from data import batches, quality, sifting, tables
 from data.bars import Bars, joined
 from data.calendars import Calendar, calendar_of
 from data.errors import DataError
@@ -28,7 +28,7 @@ def short_breath(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few hundred rows at a time."""
     monkeypatch.setattr(sifting, "HELD_ROWS", 300)
     monkeypatch.setattr(tables, "_BLOCK_BYTES", 8_000)
-    monkeypatch.setattr(tables, "CHUNK_ROWS", 250)
+    monkeypatch.setattr(batches, "CHUNK_ROWS", 250)
 
 
 def run(sources: list[Path], catalog: Path, **options: object) -> IngestResult:
@@ -305,7 +305,7 @@ def test_stamps_that_change_between_an_offset_and_none_are_no_times_of_the_same_
 def test_a_file_of_one_batch_is_read_some_rows_at_a_time(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "CHUNK_ROWS", 250)
+    monkeypatch.setattr(batches, "CHUNK_ROWS", 250)
     table = pa.Table.from_pandas(candles(1_100))
     path = tmp_path / f"bars{suffix}"
     with pa.ipc.new_file(str(path), table.schema) as writer:
@@ -314,7 +314,7 @@ def test_a_file_of_one_batch_is_read_some_rows_at_a_time(
 
 
 def test_a_file_in_parts_is_judged_as_the_one_that_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "CHUNK_ROWS", 250)
+    monkeypatch.setattr(batches, "CHUNK_ROWS", 250)
     path = tmp_path / "bars.parquet"
     candles(502).iloc[::-1].to_parquet(path)
     found = run([path], tmp_path / "back")
