@@ -47,9 +47,32 @@ def read_source(path: Path, options: ReadOptions) -> Iterator[RawBars]:
     before: RawBars | None = None
     for table in open_tables(path):
         if reading is None:
-            reading = LAYOUTS[options.layout or _recognise(table)].reading(table, options)
-        before = read(table, reading, before)
+            reading = _reading(table, options)
+            before = read(table, reading)
+            _require_heard(options, before)
+        else:
+            before = read(table, reading, before)
         yield before
+
+
+def _reading(table: SourceTable, options: ReadOptions) -> Reading:
+    name = options.layout or _recognise(table)
+    if options.columns and name != plain.NAME:
+        raise OptionError(
+            f"--columns: {table.path} is read as {name}, whose columns are known; --layout {plain.NAME} reads it as a "
+            "plain table"
+        )
+    return LAYOUTS[name].reading(table, options)
+
+
+def _require_heard(options: ReadOptions, found: RawBars) -> None:
+    """Refuse options on times that had no say in how they were read: whoever gave them believes otherwise."""
+    form = found.time_form
+    if options.time_format is not None and not form.startswith(f"format {options.time_format}"):
+        raise OptionError(f"--time-format: {found.path} has {form}, which are in no format of text")
+    zone = options.tz
+    if zone is not None and zone.upper() != "UTC" and not form.endswith(f"wall clock of {zone}"):
+        raise OptionError(f"--tz {zone}: {found.path} has {form}, which say themselves when they are")
 
 
 def _recognise(table: SourceTable) -> str:

@@ -53,6 +53,8 @@ def reading(table: SourceTable, options: ReadOptions) -> Reading:
     day = re.fullmatch(_DAY_NAME, table.path.stem)
     if day is not None and day[2] == "quote":
         raise DataError(f"{table.path}: LEAN quotes, bid and ask beside each other; give the zip of trades")
+    if table.has_header:
+        raise DataError(f"{table.path}: names its columns, which LEAN's bars do not")
     if table.frame.shape[1] != len(_COLUMNS):
         raise DataError(f"{table.path}: {table.frame.shape[1]} columns; LEAN's trade bars have {len(_COLUMNS)}")
     if options.stamp == "close":

@@ -56,6 +56,12 @@ def test_lean_hours_have_prices_by_ten_thousand_and_the_time_of_new_york(tmp_pat
     assert str(pd.Timestamp(bars.ts_close_ns[0])) == "2024-03-08 15:00:00"
 
 
+def test_a_table_that_names_its_columns_is_not_read_as_lean(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv")
+    with pytest.raises(DataError, match="names its columns"):
+        read(path, layout="lean-equity")
+
+
 def test_lean_minutes_take_their_date_from_the_name_of_the_zip(tmp_path: Path) -> None:
     lines = [
         f"{60_000 * (570 + minute)},{973100 + minute},973300,973000,{973200},{100 + minute}" for minute in range(5)

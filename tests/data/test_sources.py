@@ -6,6 +6,7 @@ import gzip
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,22 @@ def test_freqtrade_feather_is_known_by_its_columns(tmp_path: Path) -> None:
     pyarrow.feather.write_feather(freqtrade_frame(), path)
     assert (read(path).layout, read(path).stamp) == ("freqtrade-feather", "open")
     assert_is_candles(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": {"time": "nope"}}, "--columns: .* read as freqtrade-feather, whose columns are known"),
+        ({"tz": "America/New_York"}, "--tz America/New_York: .* say themselves when they are"),
+        ({"time_format": "%Q"}, "--time-format: .* in no format of text"),
+        ({"stamp": "close"}, "--stamp close does not fit"),
+    ],
+)
+def test_options_that_have_no_say_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    path = tmp_path / "BTC_USDT-30m.feather"
+    freqtrade_frame().to_feather(path)
+    with pytest.raises(OptionError, match=message):
+        read(path, **options)
 
 
 def test_another_feather_is_read_as_a_plain_table(tmp_path: Path) -> None:
