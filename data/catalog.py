@@ -1,19 +1,15 @@
 """NT's ParquetDataCatalog, written so that a crash leaves either the old bars or the new ones.
 
 One directory per bar type holds files named by their interval. New bars are first written to a staging
-directory inside the catalog. A single new or replaced file is one atomic rename. Where an ingest overlaps
-several files, a journal names the files to add and to remove, and whoever opens the catalog next finishes it.
+directory inside the catalog, and come to their place as ``data.journal`` tells.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -29,12 +25,10 @@ from data.barfiles import BarFile, bar_files, parts_of, write_file
 from data.bars import Bars, BarSize, iso, joined, sha256_of
 from data.errors import CatalogDamaged, CatalogError, DataError
 from data.fixed import schema_of
-from data.spool import BarParts, sweep_spools
+from data.journal import JOURNAL, finish_journal, locked, new_staging, swap, sweep_staging, sync, write_durably
+from data.spool import BarParts
 from data.spreads import HourlySpreads
 
-JOURNAL = "sage-journal.json"
-LOCK = ".sage-lock"
-STAGING_PREFIX = ".sage-staging-"
 _EVER = -(2**62), 2**62
 REPORTS_DIR = "ingest-reports"
 SPREADS_DIR = "spreads"
@@ -104,8 +98,8 @@ class BarCatalog:
             raise CatalogError(f"{root}: no such catalog; make one with: sage ingest SOURCE --catalog {root} ...")
         try:
             if (root / JOURNAL).exists():
-                with self._locked():
-                    self._finish_journal()
+                with locked(self.root):
+                    finish_journal(self.root)
         except OSError as error:
             raise CatalogError(
                 f"{root}: cannot be written ({error.strerror}); check the path and its rights"
@@ -174,10 +168,10 @@ class BarCatalog:
             If they cannot be removed.
         """
         directory = self._directory(instrument, size)
-        doomed = self.root / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
+        doomed = new_staging(self.root)
         try:
-            with self._locked():
-                self._finish_journal()
+            with locked(self.root):
+                finish_journal(self.root)
                 if directory.is_dir():
                     # Gone at once, whatever happens while its files are removed.
                     os.replace(directory, doomed)
@@ -232,16 +226,16 @@ class BarCatalog:
         new = bars if isinstance(bars, BarParts) else BarParts.of(bars)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                self._sweep_staging()
-                self._finish_journal()
+            with locked(self.root):
+                sweep_staging(self.root)
+                finish_journal(self.root)
                 before, digest = self._held(instrument, size, new)
                 known = self.spreads(instrument, size)
                 if before == len(new) and digest == sha256_of(rounded(part, instrument) for part in new):
                     if spreads is not None:
                         path = self._spreads_path(instrument, size)
                         path.parent.mkdir(exist_ok=True)
-                        _write_durably(path, (spreads if known is None else known.updated(spreads)).as_csv())
+                        write_durably(path, (spreads if known is None else known.updated(spreads)).as_csv())
                     return Written(Outcome.UNCHANGED, before)
                 after: HourlySpreads | None = spreads
                 if known is not None:
@@ -315,7 +309,7 @@ class BarCatalog:
                 if file.last_ns > last:
                     yield from self.parts_of(file, instrument, size, low=last + 1)
 
-        staging = self.root / f"{STAGING_PREFIX}{uuid.uuid4().hex}"
+        staging = new_staging(self.root)
         try:
             staged = ParquetDataCatalog(str(staging.resolve()))
             if self.instrument(str(instrument.id)) is None:
@@ -326,77 +320,19 @@ class BarCatalog:
             )
             added = sorted(path.relative_to(staging) for path in staging.rglob("*.parquet"))
             for path in added:
-                _sync(staging / path)  # the journal must not outlive what it names
+                sync(staging / path)  # the journal must not outlive what it names
             removed = [file.path.relative_to(self.root) for file in overlapped]
             of_spreads = self._spreads_path(instrument, size).relative_to(self.root)
             if spreads is not None and len(spreads.hour):
                 (staging / of_spreads).parent.mkdir()
-                _write_durably(staging / of_spreads, spreads.as_csv())
+                write_durably(staging / of_spreads, spreads.as_csv())
                 added.append(of_spreads)
             elif spreads is not None:
                 removed.append(of_spreads)
-            journal = {
-                "staging": staging.name,
-                "add": [str(path) for path in added],
-                "remove": [str(path) for path in removed if path not in added],
-            }
-            _write_durably(self.root / JOURNAL, json.dumps(journal))
-            self._finish_journal()
+            swap(self.root, staging, added, removed)
         finally:
             if not (self.root / JOURNAL).exists():
                 shutil.rmtree(staging, ignore_errors=True)
-
-    def _finish_journal(self) -> None:
-        """Carry out what a journal asks for. Safe to repeat from any point at which it was cut off."""
-        journal_path = self.root / JOURNAL
-        if not journal_path.exists():
-            return
-        journal = json.loads(journal_path.read_text())
-        staging = self.root / journal["staging"]
-        for name in journal["remove"]:
-            (self.root / name).unlink(missing_ok=True)
-        for name in journal["add"]:
-            if (staging / name).exists():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staging / name, self.root / name)
-        journal_path.unlink()
-        shutil.rmtree(staging, ignore_errors=True)
-
-    def _sweep_staging(self) -> None:
-        """Remove what interrupted ingests left; called under the lock, so none of it is in use."""
-        if (self.root / JOURNAL).exists():
-            return
-        for leftover in self.root.glob(f"{STAGING_PREFIX}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        sweep_spools(self.root)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the catalog against another ingest; the lock goes with the process, however it ends."""
-        import fcntl
-
-        with (self.root / LOCK).open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise CatalogError(
-                    f"{self.root}: another ingest is writing to it; try again when it is done"
-                ) from error
-            yield
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def _write_durably(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
 
 
 def describe_interval(first_ns: int, last_ns: int) -> str:

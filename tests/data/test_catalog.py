@@ -17,9 +17,10 @@ from nautilus_trader.model.objects import PRICE_MAX
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
 from data.bars import Bars, BarSize
-from data.catalog import JOURNAL, STAGING_PREFIX, BarCatalog, Outcome, to_nautilus
+from data.catalog import BarCatalog, Outcome, to_nautilus
 from data.errors import CatalogError, DataError
 from data.instruments import Kind, Precision, make_instrument, parse_instrument_id
+from data.journal import JOURNAL, STAGING_PREFIX
 from tests.conftest import clean_environment
 from tests.data.files import HALF_HOUR, START_NS, bars, from_nautilus, instrument, read_by_nautilus, tree
 
@@ -183,8 +184,8 @@ def test_a_second_ingest_at_the_same_time_is_refused(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from data.catalog import BarCatalog\n"
-            "with BarCatalog(Path(sys.argv[1]))._locked():\n    print('held', flush=True); sys.stdin.read()",
+            "import sys; from pathlib import Path; from data.journal import locked\n"
+            "with locked(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()",
             str(tmp_path),
         ],
         cwd=REPOSITORY,

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.catalog import JOURNAL, STAGING_PREFIX, BarCatalog
+from data.catalog import BarCatalog
 from data.holdings import check
 from data.ingest import IngestRequest, ingest
+from data.journal import JOURNAL, STAGING_PREFIX
 from data.spool import SPOOL_PREFIX
 from tests.data.files import candles, held, write_csv
 

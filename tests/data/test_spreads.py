@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.catalog import JOURNAL, BarCatalog
+from data import catalog, journal
+from data.catalog import BarCatalog
 from data.errors import CatalogError, DataError
 from data.ingest import IngestRequest, IngestResult, ingest
 from data.market import catalog_market
@@ -124,17 +125,13 @@ def test_spreads_change_with_their_bars_or_not_at_all(tmp_path: Path, monkeypatc
     run(bid, ask, tmp_path / "catalog")
     before = spreads_of(tmp_path / "catalog").as_csv()
 
-    def stop_before_the_journal(*_: object) -> None:
+    def stop(_: Path) -> None:
         raise KeyboardInterrupt
 
-    def stop_at_the_journal(catalog: BarCatalog) -> None:
-        if (catalog.root / JOURNAL).exists():
-            raise KeyboardInterrupt
-
-    for name, stop in (("_sweep_staging", stop_before_the_journal), ("_finish_journal", stop_at_the_journal)):
+    for module, name in ((catalog, "sweep_staging"), (journal, "finish_journal")):
         assert spreads_of(tmp_path / "catalog").as_csv() == before
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(BarCatalog, name, stop)
+            patch.setattr(module, name, stop)
             ingest(IngestRequest([bid], tmp_path / "catalog", "BTCUSDT.TEST"))
     # The journal is there: whoever opens the catalog next carries it out, all of it.
     assert catalog_market(tmp_path / "catalog", "BTCUSDT.TEST", "30m").spreads is None
