@@ -89,7 +89,10 @@ def rm(
     bar: Bar = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove the bars of an instrument, of one size or of all; with its last bars goes the instrument."""
+    """Remove the bars of an instrument, of one size or of all.
+
+    The instrument goes with them, unless the catalog holds something else of it.
+    """
     with errors_as_exit_codes():
         from data.bars import BarSize
         from data.catalog import BarCatalog

@@ -20,6 +20,7 @@ from nautilus_trader.model.data import Bar, BarType
 from nautilus_trader.model.instruments import Instrument
 from nautilus_trader.model.objects import Price, Quantity
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
+from nautilus_trader.persistence.funcs import class_to_filename, urisafe_identifier
 
 from data.barfiles import BarFile, bar_files, parts_of, write_file
 from data.bars import Bars, BarSize, iso, joined, sha256_of
@@ -30,6 +31,9 @@ from data.spool import BarParts
 from data.spreads import HourlySpreads
 
 _EVER = -(2**62), 2**62
+_BAR_SPEC = r"-\d+-[A-Z_]+-[A-Z]+-[A-Z]+"
+_DEFINITIONS = {class_to_filename(kind) for kind in Instrument.__subclasses__()}
+"""Folders of instruments, one for each of NautilusTrader's kinds; all others hold data."""
 REPORTS_DIR = "ingest-reports"
 SPREADS_DIR = "spreads"
 
@@ -160,7 +164,7 @@ class BarCatalog:
         return bar_files(self._directory(instrument, size), strange)
 
     def remove(self, instrument: Instrument, size: BarSize) -> None:
-        """Remove all bars of a size, with their spreads; the instrument goes with its last bars.
+        """Remove all bars of a size, with their spreads; the instrument goes with the last that is held of it.
 
         Raises
         ------
@@ -178,13 +182,23 @@ class BarCatalog:
                 self._spreads_path(instrument, size).unlink(missing_ok=True)
                 self._forget_reports(instrument, size)
                 shutil.rmtree(doomed, ignore_errors=True)
-                if not self.bar_sizes(str(instrument.id)):
-                    for kind in (self.root / "data").glob("*"):
-                        definition = kind / str(instrument.id)
-                        if kind.name != "bar" and definition.is_dir():
-                            shutil.rmtree(definition)
+                self._forget_definition(str(instrument.id))
         except OSError as error:
             raise CatalogError(f"{self.root}: removing failed ({error.strerror or error})") from error
+
+    def _forget_definition(self, instrument_id: str) -> None:
+        """Remove an instrument, unless there is something of it still: other bars, or ticks, quotes and books."""
+        name = re.escape(urisafe_identifier(instrument_id))
+        definitions = []
+        for folder in (self.root / "data").glob("*/*"):
+            if re.fullmatch(f"{name}({_BAR_SPEC}.*)?", folder.name) is None:
+                continue
+            if folder.parent.name in _DEFINITIONS:
+                definitions.append(folder)
+            elif any(folder.rglob("*.*")):
+                return
+        for folder in definitions:
+            shutil.rmtree(folder)
 
     def _forget_reports(self, instrument: Instrument, size: BarSize) -> None:
         """Remove what tells where bars came from that are here no more."""
@@ -199,7 +213,7 @@ class BarCatalog:
         names = (path.name for path in parent.iterdir()) if parent.is_dir() else ()
         specs = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
         # "A.X-" also begins the bar types of an instrument at a venue called "X-Y".
-        return sorted(spec for spec in specs if re.fullmatch(r"\d+-[A-Z]+-[A-Z]+-[A-Z]+", spec))
+        return sorted(spec for spec in specs if re.fullmatch(_BAR_SPEC, f"-{spec}"))
 
     def write(
         self,

@@ -268,6 +268,24 @@ def test_bars_go_with_their_instrument_and_others_stay(catalog: Path) -> None:
     assert ingest(IngestRequest([path], catalog, "BTCUSDT.TEST")).bars_written == 3
 
 
+@pytest.mark.parametrize(
+    "other", ["trade_tick/BTCUSDT.TEST", "bar/BTCUSDT.TEST-5-MINUTE-LAST-INTERNAL@1-MINUTE-EXTERNAL"]
+)
+def test_what_else_is_held_of_an_instrument_stays_and_keeps_it(catalog: Path, other: str) -> None:
+    ticks = catalog / "data" / other / "2024.parquet"
+    ticks.parent.mkdir(parents=True)
+    ticks.write_bytes(b"ticks")
+    assert sage("rm", catalog, "BTCUSDT.TEST", "--yes").exit_code == 0
+    assert ticks.exists() and not files(catalog, "BTCUSDT.TEST-30")
+    assert list(BarCatalog(catalog).instruments()) == ["BTCUSDT.TEST", "ETHUSDT.TEST"]
+
+
+def test_an_instrument_whose_name_begins_alike_keeps_no_other(catalog: Path, tmp_path: Path) -> None:
+    ingest(IngestRequest([tmp_path / "a.csv"], catalog, "BTCUSDT.TEST-2", read=ReadOptions(stamp="open")))
+    assert sage("rm", catalog, "BTCUSDT.TEST", "--yes").exit_code == 0
+    assert list(BarCatalog(catalog).instruments()) == ["BTCUSDT.TEST-2", "ETHUSDT.TEST"]
+
+
 def test_nothing_goes_unasked(catalog: Path) -> None:
     told = sage("rm", catalog, "BTCUSDT.TEST")
     assert told.exit_code == ExitCode.USAGE and "say --yes" in told.stderr
