@@ -88,6 +88,8 @@ def _told(request: ArchiveRequest, have: list[Fetched], missing: list[ArchiveFil
                 f"{one.file.name}: the archive has replaced it since it was fetched "
                 f"(sha256 {one.replaced[:12]}… is now {one.sha256[:12]}…)"
             )
+    if gone := [one.file.name for one in have if one.gone]:
+        notes.append(f"no longer in the archive; taken as they were fetched before: {_named(gone)}")
     unasked = [one.file.name for one in have if not one.verified]
     if unasked:
         notes.append(f"the archive cannot be reached; taken as they were fetched before: {_named(unasked)}")

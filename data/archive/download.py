@@ -56,6 +56,7 @@ class Fetched:
 
     ``replaced`` is the digest of the version that the archive had before, if it was kept here. ``was_here`` is true
     where nothing had to be fetched, ``verified`` false where the archive could not be asked whether that is still so.
+    ``gone`` is true where it says that it has no such file any more.
     """
 
     file: ArchiveFile
@@ -64,6 +65,7 @@ class Fetched:
     replaced: str | None = None
     was_here: bool = False
     verified: bool = True
+    gone: bool = False
 
 
 def default_downloads() -> Path:
@@ -151,12 +153,14 @@ class Archive:
         except Unreachable as error:
             # Who does not answer is not asked again for each of the others, which may be here.
             self._silent = error
+            if known is not None and sha256_of(path) == known:
+                return Fetched(file, path, known, was_here=True, verified=False)
             if _absent(path).exists():
                 return None
-            if known is None or sha256_of(path) != known:
-                raise
-            return Fetched(file, path, known, was_here=True, verified=False)
+            raise
         if expected is None:
+            if known is not None and sha256_of(path) == known:
+                return Fetched(file, path, known, was_here=True, gone=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             _absent(path).touch()
             return None

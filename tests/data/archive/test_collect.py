@@ -173,6 +173,19 @@ def test_what_the_archive_did_not_have_is_not_missed_where_it_cannot_be_reached(
     assert found.missing == wanted.missing == ["BTCUSDT-30m-2024-02.zip"]
 
 
+def test_what_the_archive_has_no_more_is_taken_as_it_was_fetched_before(
+    archive: LoopbackArchive, tmp_path: Path
+) -> None:
+    wanted = bodies(run(archive, tmp_path))
+    name = "BTCUSDT-30m-2024-02.zip"
+    archive.unsigned.add(name)
+    found = run(archive, tmp_path)
+    assert bodies(found) == wanted and not found.missing
+    assert found.notes == [f"no longer in the archive; taken as they were fetched before: {name}"]
+    found.files[1].path.write_bytes(b"damaged")
+    assert run(archive, tmp_path).missing == [name]
+
+
 def test_two_who_want_the_same_file_fetch_it_once(archive: LoopbackArchive, tmp_path: Path) -> None:
     found: list[Collected] = []
     both = [threading.Thread(target=lambda: found.append(run(archive, tmp_path))) for _ in range(2)]
