@@ -26,6 +26,7 @@ from data.barfiles import BarFile, bar_files, parts_of, write_file
 from data.bars import Bars, BarSize, iso, joined, sha256_of
 from data.errors import CatalogDamaged, CatalogError, DataError
 from data.fixed import schema_of
+from data.holes import NONE, Holes, filled, held_in
 from data.journal import JOURNAL, finish_journal, locked, new_staging, swap, sweep_staging, sync, write_durably
 from data.spool import BarParts
 from data.spreads import HourlySpreads
@@ -48,11 +49,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Written:
-    """The outcome, how many bars the catalog held before in the interval written, and hours of spreads that went."""
+    """The outcome, how many bars the catalog held before in the interval written, and hours of spreads that went.
+
+    ``bars_kept`` are those that stay in holes of the new bars, and are not among those before; ``kept_between`` tells
+    people when.
+    """
 
     outcome: Outcome
     bars_before: int
     hours_dropped: int = 0
+    bars_kept: int = 0
+    kept_between: str = ""
 
 
 def bar_type(instrument: Instrument, size: BarSize) -> BarType:
@@ -222,8 +229,9 @@ class BarCatalog:
         size: BarSize,
         on_progress: Callable[[int], None] | None = None,
         spreads: HourlySpreads | None = None,
+        holes: Holes = NONE,
     ) -> Written:
-        """Write bars, replacing whatever the catalog held between the first and the last of them.
+        """Write bars, replacing whatever the catalog held between the first and the last of them, but for holes.
 
         With them go the spreads that were measured on them; those of the bars that are replaced are forgotten.
         Of bars in parts no more than some are in memory at any time.
@@ -243,20 +251,27 @@ class BarCatalog:
             with locked(self.root):
                 sweep_staging(self.root)
                 finish_journal(self.root)
-                before, digest = self._held(instrument, size, new)
+                kept = held_in(
+                    holes, new, self.files(instrument, size), lambda file: self.parts_of(file, instrument, size)
+                )
+                holes = NONE if kept is None else holes
+                before, digest = self._held(instrument, size, new, holes)
                 known = self.spreads(instrument, size)
+                bars_kept, between = (
+                    (0, "") if kept is None else (len(kept), describe_interval(kept.first_ns, kept.last_ns))
+                )
                 if before == len(new) and digest == sha256_of(rounded(part, instrument) for part in new):
                     if spreads is not None:
                         path = self._spreads_path(instrument, size)
                         path.parent.mkdir(exist_ok=True)
-                        write_durably(path, (spreads if known is None else known.updated(spreads)).as_csv())
-                    return Written(Outcome.UNCHANGED, before)
+                        write_durably(path, (spreads if known is None else known.updated(spreads, holes)).as_csv())
+                    return Written(Outcome.UNCHANGED, before, 0, bars_kept, between)
                 after: HourlySpreads | None = spreads
                 if known is not None:
                     # What was measured on other bars says nothing of these.
-                    without = known.without(new.first_ns, new.last_ns)
-                    after = without if spreads is None else known.updated(spreads)
-                self._replace(new, instrument, size, after, on_progress)
+                    without = known.without(new.first_ns, new.last_ns, holes)
+                    after = without if spreads is None else known.updated(spreads, holes)
+                self._replace(new, kept, instrument, size, after, on_progress)
                 lost = 0 if known is None or spreads is not None or after is None else len(known.hour) - len(after.hour)
         except OverflowError as error:
             raise DataError(
@@ -266,7 +281,7 @@ class BarCatalog:
         except OSError as error:
             left = "the next one that opens it finishes" if (self.root / JOURNAL).exists() else "nothing was changed"
             raise CatalogError(f"{self.root}: writing failed ({error.strerror or error}); {left}") from error
-        return Written(Outcome.REPLACED if before else Outcome.ADDED, before, lost)
+        return Written(Outcome.REPLACED if before else Outcome.ADDED, before, lost, bars_kept, between)
 
     def spreads(self, instrument: Instrument, size: BarSize) -> HourlySpreads | None:
         """The spreads measured where both sides were ingested, or None. Raises CatalogError for a damaged file."""
@@ -286,15 +301,20 @@ class BarCatalog:
     def _directory(self, instrument: Instrument, size: BarSize) -> Path:
         return self.root / "data" / "bar" / str(bar_type(instrument, size))
 
-    def _held(self, instrument: Instrument, size: BarSize, span: BarParts) -> tuple[int, str]:
-        """How many bars there are in the time of others, and their digest if there are as many."""
+    def _held(self, instrument: Instrument, size: BarSize, span: BarParts, holes: Holes) -> tuple[int, str]:
+        """How many bars there are in the time of others, but for holes, and their digest if there are as many."""
+
+        def outside() -> Iterator[Bars]:
+            for part in self.parts(instrument, size, span.first_ns, span.last_ns):
+                yield part[~holes.contain(part.ts_close_ns)]
+
         count = 0
         try:
-            for part in self.parts(instrument, size, span.first_ns, span.last_ns):
+            for part in outside():
                 count += len(part)
             if count != len(span):
                 return count, ""
-            return count, sha256_of(self.parts(instrument, size, span.first_ns, span.last_ns))
+            return count, sha256_of(outside())
         except CatalogError:
             # A damaged file is what bars are ingested again for.
             return max(1, count), ""
@@ -302,12 +322,16 @@ class BarCatalog:
     def _replace(
         self,
         new: BarParts,
+        kept: BarParts | None,
         instrument: Instrument,
         size: BarSize,
         spreads: HourlySpreads | None,
         on_progress: Callable[[int], None] | None,
     ) -> None:
-        """Stage one file with the new bars and what the overlapped files hold outside them, and spreads; then swap."""
+        """Stage one file with the new bars and what the overlapped files hold outside them, and spreads; then swap.
+
+        ``kept`` is what they hold in holes of the new bars.
+        """
         directory = self._directory(instrument, size)
         first, last = new.first_ns, new.last_ns
         overlapped = [file for file in bar_files(directory) if file.first_ns <= last and file.last_ns >= first]
@@ -317,8 +341,7 @@ class BarCatalog:
             for file in overlapped:
                 if file.first_ns < first:
                     yield from self.parts_of(file, instrument, size, high=first - 1)
-            for part in new:
-                yield rounded(part, instrument)
+            yield from filled((rounded(part, instrument) for part in new), iter(() if kept is None else kept))
             for file in overlapped:
                 if file.last_ns > last:
                     yield from self.parts_of(file, instrument, size, low=last + 1)

@@ -23,6 +23,7 @@ from data.bars import BarSize
 from data.calendars import calendar_name, require_calendar
 from data.catalog import REPORTS_DIR, BarCatalog, Outcome, describe_interval
 from data.errors import CatalogError, DataError, OptionError
+from data.holes import Holes
 from data.instruments import (
     Kind,
     Measured,
@@ -216,12 +217,17 @@ def _ingested(
         bars_done += step
         tell("writing", bars_done, len(bars))
 
-    written = catalog.write(bars, instrument, size, wrote, spreads)
+    written = catalog.write(bars, instrument, size, wrote, spreads, Holes.of(report.gaps.told))
     # What tells of earlier bars stays until these are there.
     rejected_path = rejects.save(reports / f"{stem}.rejected.csv")
     if written.hours_dropped:
         report.notes.append(
             f"spreads of {written.hours_dropped:,} hours dropped: they were measured on the bars now replaced"
+        )
+    if written.bars_kept:
+        report.notes.append(
+            f"{written.bars_kept:,} bars of before stay where these have none for more than a day, "
+            f"{written.kept_between}"
         )
     result = IngestResult(
         instrument=str(instrument_id),

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data.bars import Bars, FloatArray, IntArray
+from data.holes import NONE, Holes
 
 HOUR_NS = 3_600_000_000_000
 _HOURS = 24
@@ -67,9 +68,10 @@ class HourlySpreads:
         frame = {"hour_from_epoch": self.hour, "half_spread_bps": self.half_spread_bps, "bars": self.bars}
         return pd.DataFrame(frame).to_csv(index=False, lineterminator="\n")
 
-    def updated(self, newer: HourlySpreads) -> HourlySpreads:
-        """With another measurement in the place of this one's from its first hour to its last."""
-        kept = (self.hour < newer.hour[0]) | (self.hour > newer.hour[-1])
+    def updated(self, newer: HourlySpreads, holes: Holes = NONE) -> HourlySpreads:
+        """With another measurement in the place of this one's from its first hour to its last, but for holes in it."""
+        kept = (self.hour < newer.hour[0]) | (self.hour > newer.hour[-1]) | self._in(holes)
+        kept &= ~np.isin(self.hour, newer.hour)
         order = np.argsort(np.concatenate([self.hour[kept], newer.hour]), kind="stable")
 
         def both(of_self: NDArray[np.generic], of_newer: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -81,11 +83,15 @@ class HourlySpreads:
             np.asarray(both(self.bars, newer.bars), dtype=np.int64),
         )
 
-    def without(self, first_ns: int, last_ns: int) -> HourlySpreads:
-        """Without the hours of the bars that close from one time to another."""
+    def without(self, first_ns: int, last_ns: int, holes: Holes = NONE) -> HourlySpreads:
+        """Without the hours of the bars that close from one time to another, but for those in holes of them."""
         first, last = hour_of(np.array([first_ns, last_ns]))
-        kept = (self.hour < first) | (self.hour > last)
+        kept = (self.hour < first) | (self.hour > last) | self._in(holes)
         return HourlySpreads(self.hour[kept], self.half_spread_bps[kept], self.bars[kept])
+
+    def _in(self, holes: Holes) -> NDArray[np.bool_]:
+        """The hours all of whose bars lie in holes."""
+        return holes.contain(self.hour * HOUR_NS + 1) & holes.contain((self.hour + 1) * HOUR_NS)
 
     def by_hour_of_day(self) -> FloatArray:
         """Mean half-spread of each hour of the day over all bars, basis points, shape (24,); NaN where there is none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_a_missing_month_is_told_of_and_refused_under_strict(archive: LoopbackAr
     assert told.exit_code == 0 and "not in the archive: BTCUSDT-30m-2025-02.zip" in told.stdout
     strict = ingest(archive, tmp_path, *months, "--strict")
     assert strict.exit_code == ExitCode.BAD_DATA and "1 files are missing" in strict.stderr
+
+
+def test_a_month_that_went_missing_takes_none_of_the_bars_that_came_from_it(
+    archive: LoopbackArchive, tmp_path: Path
+) -> None:
+    archive.put(SPOT.format("2025-02"), kline_lines(48 * 28, "2025-02-01", unit="us"))
+    months = ("--from", "2024-12", "--to", "2025-02")
+    ingest(archive, tmp_path, *months)
+    del archive.files[SPOT.format("2025-01")]
+    shutil.rmtree(tmp_path / "kept")
+    told = ingest(archive, tmp_path, *months)
+    assert told.exit_code == 0 and "1,488 bars of before stay" in told.stdout, told.output
+    assert len(held(tmp_path / "catalog", "BTCUSDT.BINANCE")) == 48 * (31 + 31 + 28)
 
 
 def test_an_archive_that_cannot_be_reached_is_one_line_that_names_the_files(

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.feather
 import pytest
 
+from data import sifting
 from data.bars import BarSize
 from data.catalog import BarCatalog, Outcome
 from data.errors import DataError, OptionError
@@ -160,6 +161,35 @@ def test_a_partial_overlap_keeps_the_bars_outside_of_it(tmp_path: Path) -> None:
     result = run(write_csv(tmp_path / "b.csv", later), catalog=tmp_path / "catalog")
     assert (result.outcome, result.bars_before) == (Outcome.REPLACED, 5)
     assert held(tmp_path / "catalog").open.tolist() == [*candles(10)["open"][:5], *later["open"]]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_missing_file_leaves_the_bars_alone_that_it_held(
+    tmp_path: Path, long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sifting, "HELD_ROWS", 10 if long else 10**6)
+    catalog = tmp_path / "catalog"
+    days = [
+        write_csv(tmp_path / f"{day}.csv", candles(48, f"2024-01-0{day}", base=100.0 + day)) for day in (1, 2, 3, 4)
+    ]
+    run(*days, catalog=catalog)
+    for day in (1, 4):
+        write_csv(tmp_path / f"{day}.csv", candles(48, f"2024-01-0{day}", base=200.0 + day))
+    result = run(days[0], days[3], catalog=catalog)
+    assert (result.outcome, result.bars_written, result.bars_before) == (Outcome.REPLACED, 96, 96)
+    assert held(catalog).open[::48].tolist() == [201.0, 102.0, 103.0, 204.0] and len(held(catalog)) == 192
+    told = (
+        "96 bars of before stay where these have none for more than a day, 2024-01-02T00:30:00Z to 2024-01-04T00:00:00Z"
+    )
+    assert told in report_of(result)["notes"]  # type: ignore[operator]
+    assert run(days[0], days[3], catalog=catalog).outcome is Outcome.UNCHANGED
+
+
+def test_what_a_new_version_of_a_file_leaves_out_goes(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv", candles(48))
+    run(path, catalog=tmp_path / "catalog")
+    result = run(write_csv(path, candles(48).drop(index=range(10, 40))), catalog=tmp_path / "catalog")
+    assert result.outcome is Outcome.REPLACED and len(held(tmp_path / "catalog")) == 18
 
 
 def test_two_sizes_of_one_instrument_live_side_by_side(tmp_path: Path) -> None:
