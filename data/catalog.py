@@ -251,6 +251,7 @@ class BarCatalog:
             with locked(self.root):
                 sweep_staging(self.root)
                 finish_journal(self.root)
+                self._require_as_made_for(instrument)
                 kept = held_in(
                     holes, new, self.files(instrument, size), lambda file: self.parts_of(file, instrument, size)
                 )
@@ -282,6 +283,19 @@ class BarCatalog:
             left = "the next one that opens it finishes" if (self.root / JOURNAL).exists() else "nothing was changed"
             raise CatalogError(f"{self.root}: writing failed ({error.strerror or error}); {left}") from error
         return Written(Outcome.REPLACED if before else Outcome.ADDED, before, lost, bars_kept, between)
+
+    def _require_as_made_for(self, instrument: Instrument) -> None:
+        """Raise DataError where another ingest has fixed the instrument otherwise since these bars were read."""
+        fixed = self.instrument(str(instrument.id))
+        if fixed is None:
+            return
+        here, made = ((one.price_precision, one.size_precision) for one in (fixed, instrument))
+        if here != made or type(fixed) is not type(instrument):
+            raise DataError(
+                f"{instrument.id}: another ingest has fixed it meanwhile, at {here[0]} decimals of price and {here[1]} "
+                f"of size as a {type(fixed).__name__}, where these bars have {made[0]} and {made[1]} as a "
+                f"{type(instrument).__name__}; ingest them again"
+            )
 
     def spreads(self, instrument: Instrument, size: BarSize) -> HourlySpreads | None:
         """The spreads measured where both sides were ingested, or None. Raises CatalogError for a damaged file."""

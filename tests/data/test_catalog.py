@@ -204,6 +204,19 @@ def test_a_second_ingest_at_the_same_time_is_refused(tmp_path: Path) -> None:
     assert catalog.write(bars(close=200.0), instrument(), HALF_HOUR).outcome is Outcome.REPLACED
 
 
+@pytest.mark.parametrize(("price", "size"), [(4, 3), (2, 2)])
+def test_bars_made_for_other_decimals_than_another_ingest_has_fixed_are_refused(
+    tmp_path: Path, price: int, size: int
+) -> None:
+    first, second = (BarCatalog(tmp_path, create=True) for _ in range(2))
+    first.write(bars(), instrument(), HALF_HOUR)
+    before = tree(tmp_path)
+    with pytest.raises(DataError, match=r"another ingest has fixed it meanwhile, at 2 decimals of price and 3 of size"):
+        second.write(bars(20), instrument(price=price, size=size), HALF_HOUR)
+    assert tree(tmp_path) == before
+    assert second.write(bars(20), instrument(), HALF_HOUR).outcome is Outcome.ADDED
+
+
 def test_a_disk_that_refuses_leaves_the_catalog_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = BarCatalog(tmp_path, create=True)
     catalog.write(bars(), instrument(), HALF_HOUR)
