@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 catalog = typer.Typer(name="catalog", help="The bars in a catalog.", no_args_is_help=True, rich_markup_mode=None)
 
-Place = Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalog's directory.")]
+# Not looked at by Typer, to which missing rights are a wrong option.
+Place = Annotated[Path, typer.Argument(metavar="CATALOG", readable=False, help="The catalog's directory.")]
 Instrument = Annotated[str, typer.Argument(help="Its identifier, such as BTCUSDT.BINANCE.")]
 Bar = Annotated[str | None, typer.Option(help="Bar size, such as 30m; all by default.")]
 

@@ -13,7 +13,7 @@ from cli.exits import ExitCode, errors_as_exit_codes
 
 
 def doctor(
-    catalog: Annotated[Path | None, typer.Option(help="A catalog to look at, too.")] = None,
+    catalog: Annotated[Path | None, typer.Option(readable=False, help="A catalog to look at, too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Look at versions, engine, models, machine, places and extras, and say how to mend what is wrong.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def ingest(
-    catalog: Annotated[Path, typer.Option(help="Catalog directory; made if it is not there.")],
+    catalog: Annotated[Path, typer.Option(readable=False, help="Catalog directory; made if it is not there.")],
     sources: Annotated[
         list[str] | None,
         typer.Argument(

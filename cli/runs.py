@@ -23,7 +23,8 @@ _SHOWN = 40
 
 @runs.command("ls")
 def list_(
-    place: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where runs lie.")] = RUNS, as_json: AsJson = False
+    place: Annotated[Path, typer.Argument(readable=False, metavar="[DIR]", help="Where runs lie.")] = RUNS,
+    as_json: AsJson = False,
 ) -> None:
     """List runs with their headline figures, the newest last."""
     with errors_as_exit_codes():
@@ -39,7 +40,9 @@ def list_(
 
 
 @runs.command()
-def show(run: Annotated[Path, typer.Argument(help="A run's directory.")], as_json: AsJson = False) -> None:
+def show(
+    run: Annotated[Path, typer.Argument(readable=False, help="A run's directory.")], as_json: AsJson = False
+) -> None:
     """Show a run: its headline figures, and what else lies in its directory."""
     with errors_as_exit_codes():
         from cli.render import result_console, table_of
@@ -58,8 +61,8 @@ def show(run: Annotated[Path, typer.Argument(help="A run's directory.")], as_jso
 
 @runs.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="A run's directory.")],
-    second: Annotated[Path, typer.Argument(help="Another one of the same kind.")],
+    first: Annotated[Path, typer.Argument(readable=False, help="A run's directory.")],
+    second: Annotated[Path, typer.Argument(readable=False, help="Another one of the same kind.")],
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs: what they were made from, then what they came to, then the first signal or order that differs.
@@ -80,7 +83,7 @@ def compare(
 
 @runs.command()
 def rm(
-    directories: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Directories of runs.")],
+    directories: Annotated[list[Path], typer.Argument(readable=False, metavar="RUN...", help="Directories of runs.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove runs. What is no run's directory stays."""
@@ -107,7 +110,7 @@ def _show_list(found: list[RunSummary]) -> None:
         told = run.problem or ", ".join(
             f"{name.rpartition('.')[2]} {_told(value)}" for name, value in run.figures.items() if value is not None
         )
-        table.add_row(*map(Text, (str(run.directory), str(run.kind), run.created, told)))
+        table.add_row(*map(Text, (str(run.directory), str(run.kind or "?"), run.created, told)))
     result_console().print(table, highlight=False)
 
 
@@ -140,8 +143,9 @@ def _show_comparison(found: Comparison) -> None:
 
 
 def _as_dict(run: RunSummary) -> dict[str, Any]:
+    kind = None if run.kind is None else str(run.kind)
     return {
-        "run": str(run.directory), "kind": str(run.kind), "created": run.created, "figures": run.figures,
+        "run": str(run.directory), "kind": kind, "created": run.created, "figures": run.figures,
         "problem": run.problem or None,
     }  # fmt: skip
 

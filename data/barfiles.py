@@ -13,6 +13,7 @@ import pyarrow.parquet
 from data.bars import Bars, iso
 from data.errors import CatalogDamaged, CatalogError
 from data.fixed import as_bars, as_batch
+from data.places import rights_to
 
 _CHUNK = 50_000
 _SAID = (b"bar_type", b"price_precision", b"size_precision")
@@ -35,7 +36,10 @@ def bar_files(directory: Path, strange: list[Path] | None = None) -> list[BarFil
     One whose name tells none goes to ``strange``; without such a list CatalogError is raised.
     """
     found = []
-    for path in directory.glob("*.parquet") if directory.is_dir() else ():
+    # Not by glob, which finds nothing where it may not look.
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if path.suffix != ".parquet":
+            continue
         start, _, end = path.stem.partition("_")
         try:
             found.append(BarFile(path, _from_name(start), _from_name(end)))
@@ -55,11 +59,17 @@ def parts_of(file: BarFile, start_ns: int, end_ns: int, schema: pa.Schema) -> It
 
     Raises
     ------
+    CatalogError
+        If it may not be read.
     CatalogDamaged
         If it cannot be read, or says of itself that it holds other bars.
     """
     try:
-        with pyarrow.parquet.ParquetFile(file.path, page_checksum_verification=True) as opened:
+        # What may not be read is not damaged.
+        with (
+            rights_to(file.path),
+            pyarrow.parquet.ParquetFile(file.path, page_checksum_verification=True) as opened,
+        ):
             for batch in opened.iter_batches(batch_size=_CHUNK):
                 # A file says it twice; what counts is what its rows are read by.
                 _require_said(batch.schema, schema)

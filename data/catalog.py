@@ -28,6 +28,7 @@ from data.errors import CatalogDamaged, CatalogError, DataError
 from data.fixed import schema_of
 from data.holes import NONE, Holes, filled, held_in
 from data.journal import JOURNAL, finish_journal, locked, new_staging, swap, sweep_staging, sync, write_durably
+from data.places import rights_to
 from data.spool import BarParts
 from data.spreads import HourlySpreads
 
@@ -101,14 +102,16 @@ class BarCatalog:
 
     def __init__(self, root: Path, *, create: bool = False) -> None:
         self.root = root
-        if root.exists() and not root.is_dir():
+        with rights_to(root):
+            there, unfinished = root.exists(), (root / JOURNAL).exists()
+        if there and not root.is_dir():
             raise CatalogError(f"{root}: is a file, not a catalog directory")
         if re.search(r"[*?[]", str(root.resolve())):
             raise CatalogError(f"{root}: NautilusTrader takes * ? [ in a catalog's path for wildcards; choose another")
-        if not root.exists() and not create:
+        if not there and not create:
             raise CatalogError(f"{root}: no such catalog; make one with: sage ingest SOURCE --catalog {root} ...")
         try:
-            if (root / JOURNAL).exists():
+            if unfinished:
                 with locked(self.root):
                     finish_journal(self.root)
         except OSError as error:
@@ -130,6 +133,11 @@ class BarCatalog:
         return dict(sorted(found.items()))
 
     def _instruments(self, ids: list[str] | None) -> list[Instrument]:
+        with rights_to(self.root):
+            # NautilusTrader passes over what it may not read, as if it were not there.
+            for kind in _DEFINITIONS:
+                for folder in _within(self.root / "data" / kind):
+                    _within(folder)
         try:
             return list(self._nautilus.instruments(instrument_ids=ids))
         except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
@@ -168,7 +176,8 @@ class BarCatalog:
 
     def files(self, instrument: Instrument, size: BarSize, strange: list[Path] | None = None) -> list[BarFile]:
         """The files that hold bars of an instrument, in the order of time; see :func:`data.barfiles.bar_files`."""
-        return bar_files(self._directory(instrument, size), strange)
+        with rights_to(self.root):
+            return bar_files(self._directory(instrument, size), strange)
 
     def remove(self, instrument: Instrument, size: BarSize) -> None:
         """Remove all bars of a size, with their spreads; the instrument goes with the last that is held of it.
@@ -216,8 +225,8 @@ class BarCatalog:
     def bar_sizes(self, instrument_id: str) -> list[str]:
         """NT bar specifications held for an instrument, such as ``30-MINUTE-LAST-EXTERNAL``."""
         prefix = f"{instrument_id}-"
-        parent = self.root / "data" / "bar"
-        names = (path.name for path in parent.iterdir()) if parent.is_dir() else ()
+        with rights_to(self.root):
+            names = [path.name for path in _within(self.root / "data" / "bar")]
         specs = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
         # "A.X-" also begins the bar types of an instrument at a venue called "X-Y".
         return sorted(spec for spec in specs if re.fullmatch(_BAR_SPEC, f"-{spec}"))
@@ -301,7 +310,8 @@ class BarCatalog:
         """The spreads measured where both sides were ingested, or None. Raises CatalogError for a damaged file."""
         path = self._spreads_path(instrument, size)
         try:
-            return HourlySpreads.parse(path.read_text(encoding="utf-8"))
+            with rights_to(path):
+                return HourlySpreads.parse(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError) as error:
@@ -329,7 +339,7 @@ class BarCatalog:
             if count != len(span):
                 return count, ""
             return count, sha256_of(outside())
-        except CatalogError:
+        except CatalogDamaged:
             # A damaged file is what bars are ingested again for.
             return max(1, count), ""
 
@@ -384,6 +394,11 @@ class BarCatalog:
         finally:
             if not (self.root / JOURNAL).exists():
                 shutil.rmtree(staging, ignore_errors=True)
+
+
+def _within(directory: Path) -> list[Path]:
+    """What a directory holds; nothing where there is none. Raises PermissionError."""
+    return list(directory.iterdir()) if directory.is_dir() else []
 
 
 def describe_interval(first_ns: int, last_ns: int) -> str:

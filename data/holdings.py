@@ -21,6 +21,7 @@ from data.catalog import REPORTS_DIR, BarCatalog
 from data.errors import CatalogDamaged, CatalogError
 from data.gaps import Gaps, gaps_of
 from data.instruments import Kind, kind_of
+from data.places import rights_to
 
 Progress = Callable[[str, int, int], None]
 _OURS = "-LAST-EXTERNAL"
@@ -167,9 +168,13 @@ def check(catalog: BarCatalog, tell: Progress) -> Checked:
         again = f"ingest its interval again, or remove {instrument.id} {size} with sage catalog rm"
         for file in files:
             tell("checking", done, total)
-            found, told = _checked(catalog.parts_of(file, instrument, size), file)
-            rows += found
             done += 1
+            try:
+                found, told = _checked(catalog.parts_of(file, instrument, size), file)
+            except CatalogError:
+                damage.append(Damage(file.path, "may not be read", "check its rights"))
+                continue
+            rows += found
             if told:
                 damage.append(Damage(file.path, told, again))
         for earlier, later in itertools.pairwise(files):
@@ -189,7 +194,8 @@ def others(catalog: BarCatalog) -> list[str]:
         if spec.endswith(_OURS) and BarSize.from_nautilus(spec) is not None
     }
     parent = catalog.root / "data" / "bar"
-    return sorted({path.name for path in parent.iterdir() if path.is_dir()} - known) if parent.is_dir() else []
+    with rights_to(parent):
+        return sorted({path.name for path in parent.iterdir() if path.is_dir()} - known) if parent.is_dir() else []
 
 
 def _all(catalog: BarCatalog, strange: list[Path]) -> list[tuple[Instrument, BarSize, list[BarFile]]]:
@@ -215,6 +221,8 @@ def _of(
 
 
 def _holding(instrument: Instrument, size: BarSize, files: list[BarFile]) -> Holding:
+    with rights_to(files[0].path):
+        size_bytes = sum(file.path.stat().st_size for file in files)
     return Holding(
         instrument=str(instrument.id),
         kind=kind_of(instrument),
@@ -223,7 +231,7 @@ def _holding(instrument: Instrument, size: BarSize, files: list[BarFile]) -> Hol
         first_ns=files[0].first_ns,
         last_ns=max(file.last_ns for file in files),
         files=len(files),
-        bytes=sum(file.path.stat().st_size for file in files),
+        bytes=size_bytes,
     )
 
 

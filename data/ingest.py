@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
 import os
@@ -34,7 +33,7 @@ from data.instruments import (
     measure,
     parse_instrument_id,
 )
-from data.places import nearest, sha256_of
+from data.places import nearest, rights_to, sha256_of
 from data.quality import QualityReport
 from data.reading import ReadOptions
 from data.rejects import Rejects
@@ -43,7 +42,6 @@ from data.spool import Spool
 from data.spreads import HourlySpreads
 
 BAR_FILE_SUFFIXES = (".feather", ".csv", ".csv.gz", ".txt", ".tsv", ".zip", ".parquet", ".arrow", ".arrows", ".ipc")
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -148,20 +146,15 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
     tell = on_progress or _tell_nobody
     _require_writable(request.catalog)
     instrument_id = parse_instrument_id(request.instrument)
-    request = dataclasses.replace(request, sources=_out_of_catalogs(request))
-    sides = find_files(*((request.sources, request.ask) if request.ask else (request.sources,)))
-    try:
-        with ExitStack() as spools:
-            rejects = spools.enter_context(Rejects(nearest(request.catalog)))
+    with rights_to(request.catalog), ExitStack() as spools:
+        request = dataclasses.replace(request, sources=_out_of_catalogs(request))
+        sides = find_files(*((request.sources, request.ask) if request.ask else (request.sources,)))
+        rejects = spools.enter_context(Rejects(nearest(request.catalog)))
 
-            def spool() -> Spool:
-                return spools.enter_context(Spool(request.catalog))
+        def spool() -> Spool:
+            return spools.enter_context(Spool(request.catalog))
 
-            return _ingested(request, instrument_id, sides, spool, rejects, tell)
-    except OSError as error:
-        if error.errno in _REFUSED:
-            raise CatalogError(f"{error.filename or request.catalog}: {error.strerror}; check its rights") from error
-        raise
+        return _ingested(request, instrument_id, sides, spool, rejects, tell)
 
 
 def _require_writable(catalog: Path) -> None:

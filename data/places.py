@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from data.errors import CatalogError
+
 _XDG = {"XDG_CACHE_HOME": (".cache",), "XDG_DATA_HOME": (".local", "share")}
+
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def rights_to(path: Path) -> Iterator[None]:
+    """Raise CatalogError where something may not be read or written in a place; other errors go their way."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        raise CatalogError(f"{error.filename or path}: {error.strerror}; check its rights") from error
 
 
 def kept(variable: str, xdg: str, name: str) -> Path:

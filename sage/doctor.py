@@ -234,7 +234,7 @@ def _catalog(place: Path | None) -> Iterator[Finding]:
         return
     try:
         found = holdings(BarCatalog(place))
-    except CatalogError as error:
+    except (CatalogError, OSError) as error:
         yield Finding("catalog", str(place), str(error), State.WRONG, "see sage catalog check")
         return
     damaged = [one for one in found if one.rows is None]

@@ -69,10 +69,13 @@ _UNALIKE_EACH_TIME = {
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One directory; ``figures`` are its headlines, by name, and ``problem`` why there are none."""
+    """One directory; ``figures`` are its headlines, by name, and ``problem`` why there are none.
+
+    ``kind`` is None where nobody may look which it is.
+    """
 
     directory: Path
-    kind: RunKind
+    kind: RunKind | None
     created: str
     figures: dict[str, Any]
     problem: str = ""
@@ -103,8 +106,11 @@ class Comparison:
 
 
 def kind_of(directory: Path) -> RunKind | None:
-    """What has left a directory; None if it is none of a run."""
-    return next((kind for kind, mark in _MARKS.items() if (directory / mark).is_file()), None)
+    """What has left a directory; None if it is none of a run. Raises DataError where nobody may look."""
+    try:
+        return next((kind for kind, mark in _MARKS.items() if (directory / mark).is_file()), None)
+    except PermissionError as error:
+        raise DataError(f"{directory}: cannot be read ({error.strerror}); check its rights") from error
 
 
 def find_runs(root: Path) -> list[RunSummary]:
@@ -115,10 +121,23 @@ def find_runs(root: Path) -> list[RunSummary]:
     DataError
         If there is no such directory.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such directory; runs go to runs/ unless --out says otherwise")
-    found = [summary_of(path) for path in sorted(root.iterdir()) if path.is_dir() and kind_of(path) is not None]
-    return sorted(found, key=lambda run: run.created)
+    try:
+        every = sorted(path for path in root.iterdir() if path.is_dir())
+    except PermissionError as error:
+        raise DataError(f"{root}: cannot be read ({error.strerror}); check its rights") from error
+    except OSError as error:
+        raise DataError(f"{root}: no such directory; runs go to runs/ unless --out says otherwise") from error
+    found = map(_listed, every)
+    return sorted((run for run in found if run is not None), key=lambda run: run.created)
+
+
+def _listed(directory: Path) -> RunSummary | None:
+    """A run's headlines, or the problem with a directory that nobody may look into; None for what is no run."""
+    try:
+        kind = kind_of(directory)
+    except DataError as error:
+        return RunSummary(directory, None, _written(directory), {}, str(error))
+    return None if kind is None else summary_of(directory)
 
 
 def summary_of(directory: Path) -> RunSummary:
@@ -149,6 +168,7 @@ def compare(first: Path, second: Path) -> Comparison:
         if run.problem:
             raise DataError(run.problem)
     kind = runs[0].kind
+    assert kind is not None
     if runs[1].kind is not kind:
         raise OptionError(f"{first} is a {kind} and {second} a {runs[1].kind}: there is nothing to compare")
     made = [_made_from(directory, kind) for directory in (first, second)]
@@ -236,5 +256,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _created_by(directory: Path, kind: RunKind) -> str:
     """When the file was written that makes it a run, where the run does not say."""
-    stamp = (directory / _MARKS[kind]).stat().st_mtime
-    return datetime.fromtimestamp(stamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _written(directory / _MARKS[kind])
+
+
+def _written(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
