@@ -29,6 +29,7 @@ from data.fixed import schema_of
 from data.holes import NONE, Holes, filled, held_in
 from data.journal import JOURNAL, finish_journal, locked, new_staging, swap, sweep_staging, sync, write_durably
 from data.places import rights_to
+from data.reports import REPORTS_DIR
 from data.spool import BarParts
 from data.spreads import HourlySpreads
 
@@ -36,7 +37,6 @@ _EVER = -(2**62), 2**62
 _BAR_SPEC = r"-\d+-[A-Z_]+-[A-Z]+-[A-Z]+"
 _DEFINITIONS = {class_to_filename(kind) for kind in Instrument.__subclasses__()}
 """Folders of instruments, one for each of NautilusTrader's kinds; all others hold data."""
-REPORTS_DIR = "ingest-reports"
 SPREADS_DIR = "spreads"
 
 

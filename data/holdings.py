@@ -17,11 +17,12 @@ from nautilus_trader.model.instruments import Instrument
 from data.barfiles import BarFile
 from data.bars import Bars, BarSize, iso
 from data.calendars import calendar_name, calendar_of
-from data.catalog import REPORTS_DIR, BarCatalog
+from data.catalog import BarCatalog
 from data.errors import CatalogDamaged, CatalogError
 from data.gaps import Gaps, gaps_of
 from data.instruments import Kind, kind_of
 from data.places import rights_to
+from data.reports import REPORTS_DIR
 
 Progress = Callable[[str, int, int], None]
 _OURS = "-LAST-EXTERNAL"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import time
 from collections import Counter
@@ -20,7 +18,7 @@ from nautilus_trader.model.instruments import Instrument
 
 from data.bars import BarSize
 from data.calendars import calendar_name, require_calendar
-from data.catalog import REPORTS_DIR, BarCatalog, Outcome, describe_interval
+from data.catalog import BarCatalog, Outcome, Written, describe_interval
 from data.errors import CatalogError, DataError, OptionError
 from data.holes import Holes
 from data.instruments import (
@@ -37,7 +35,8 @@ from data.places import nearest, rights_to, sha256_of
 from data.quality import QualityReport
 from data.reading import ReadOptions
 from data.rejects import Rejects
-from data.sifting import Progress, sift_sides
+from data.reports import REPORTS_DIR, report_stem, tells, write_report
+from data.sifting import Progress, Sifted, sift_sides
 from data.spool import Spool
 from data.spreads import HourlySpreads
 
@@ -188,7 +187,7 @@ def _ingested(
             f"{files[0]}: prices down to {measured.lowest:g} vanish at {instrument.price_precision} decimals"
         )
 
-    stem = _report_stem(str(instrument_id), size, files)
+    stem = report_stem(str(instrument_id), size, files)
     reports = request.catalog / REPORTS_DIR
     reports.mkdir(parents=True, exist_ok=True)
     report_path = reports / f"{stem}.json"
@@ -196,7 +195,7 @@ def _ingested(
         # Beside the report of an earlier ingest, which tells where the bars come from that are there.
         refused = report_path.with_suffix(".refused.json")
         refused_rows = rejects.save(reports / f"{stem}.refused.csv")
-        _write_json(refused, {"outcome": "rejected (--strict)", **report.as_dict()})
+        write_report(refused, {"outcome": "rejected (--strict)", **report.as_dict()})
         raise StrictRejection(
             f"{report.rows_rejected} of {report.rows_read} rows rejected under --strict; nothing was written. "
             f"The rows are in {refused_rows}"
@@ -212,7 +211,27 @@ def _ingested(
 
     written = catalog.write(bars, instrument, size, wrote, spreads, Holes.of(report.gaps.told))
     # What tells of earlier bars stays until these are there.
-    rejected_path = rejects.save(reports / f"{stem}.rejected.csv")
+    try:
+        return _reported(request, instrument, found, written, sources, rejects, report_path)
+    except OSError as error:
+        raise CatalogError(
+            f"{report_path}: the bars are in the catalog, but the report could not be saved that tells where they came "
+            f"from ({error.strerror or error}); mend that, and ingest the same again"
+        ) from error
+
+
+def _reported(
+    request: IngestRequest,
+    instrument: Instrument,
+    found: Sifted,
+    written: Written,
+    sources: dict[str, str],
+    rejects: Rejects,
+    report_path: Path,
+) -> IngestResult:
+    """What came of bars that are written, saved beside them. Raises OSError."""
+    bars, report = found.bars, found.report
+    rejected_path = rejects.save(report_path.with_suffix(".rejected.csv"))
     if written.hours_dropped:
         report.notes.append(
             f"spreads of {written.hours_dropped:,} hours dropped: they were measured on the bars now replaced"
@@ -223,8 +242,8 @@ def _ingested(
             f"{written.kept_between}"
         )
     result = IngestResult(
-        instrument=str(instrument_id),
-        bar=str(size),
+        instrument=str(instrument.id),
+        bar=str(found.size),
         layouts=found.layouts,
         outcome=written.outcome,
         bars_written=0 if written.outcome is Outcome.UNCHANGED else len(bars),
@@ -236,13 +255,13 @@ def _ingested(
         quality=report,
         report_path=report_path,
         rejected_path=rejected_path,
-        spreads=spreads,
+        spreads=found.spreads,
     )
     provenance = {"sources": sources, "bars_sha256": bars.sha256()}
-    if result.outcome is not Outcome.UNCHANGED or not _tells(report_path, report.as_dict() | provenance):
+    if result.outcome is not Outcome.UNCHANGED or not tells(report_path, report.as_dict() | provenance):
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         told = {"ingested_at": now, "options": request.options(), **provenance}
-        _write_json(report_path, result.as_dict() | told)
+        write_report(report_path, result.as_dict() | told)
     return result
 
 
@@ -364,31 +383,3 @@ def _require_as_fixed(request: IngestRequest, instrument: Instrument, kind: Kind
             f"{instrument.price_precision} at its first ingest. Ingest into a new catalog, or give "
             f"--price-precision {instrument.price_precision} to round them"
         )
-
-
-def _report_stem(instrument_id: str, size: BarSize, files: list[Path]) -> str:
-    # By their whole paths: files of the same name in two directories have two reports.
-    key = hashlib.sha256("\n".join(str(path.resolve()) for path in files).encode()).hexdigest()[:8]
-    return f"{instrument_id}-{size}-{files[0].name.partition('.')[0]}-{key}"
-
-
-def _write_json(path: Path, document: dict[str, object]) -> None:
-    _write_text(path, json.dumps(document, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Replace a file at once, and only where it says something else."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    os.replace(temporary, path)
-
-
-def _tells(path: Path, facts: dict[str, object]) -> bool:
-    """Whether a report says all this already."""
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return False
-    return all(report.get(name) == fact for name, fact in facts.items())

@@ -13,10 +13,12 @@ import pytest
 from data import sifting
 from data.bars import BarSize
 from data.catalog import BarCatalog, Outcome
-from data.errors import DataError, OptionError
-from data.ingest import REPORTS_DIR, IngestRequest, IngestResult, StrictRejection, find_files, ingest
+from data.errors import CatalogError, DataError, OptionError
+from data.ingest import IngestRequest, IngestResult, StrictRejection, find_files, ingest
 from data.instruments import Kind
 from data.reading import ReadOptions
+from data.rejects import Rejects
+from data.reports import REPORTS_DIR
 from tests.data.files import candles, held, kline_lines, tree, write_csv, write_text
 
 
@@ -246,6 +248,30 @@ def test_files_of_one_name_in_two_directories_have_two_reports(tmp_path: Path) -
     paths = [result.rejected_path for result in results]
     assert len(set(paths)) == 2
     assert all(path is not None and path.exists() for path in paths)
+
+
+@pytest.mark.parametrize("letter", ["a", "ü"])
+def test_a_file_with_as_long_a_name_as_there_is_has_its_report(tmp_path: Path, letter: str) -> None:
+    path = dirty(tmp_path / f"{letter * (250 // len(letter.encode()))}.csv")
+    result = run(path, catalog=tmp_path / "catalog")
+    assert report_of(result)["rows_written"] == 6
+    assert result.rejected_path is not None and len(pd.read_csv(result.rejected_path)) == 3
+
+
+def test_a_report_that_cannot_be_saved_is_told_and_comes_with_the_next_ingest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = write_csv(tmp_path / "bars.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Rejects, "save", no_space)
+        with pytest.raises(CatalogError, match=r"the bars are in the catalog, but the report .* \(No space left"):
+            run(path, catalog=tmp_path / "catalog")
+    assert len(held(tmp_path / "catalog")) == 8
+    result = run(path, catalog=tmp_path / "catalog")
+    assert result.outcome is Outcome.UNCHANGED and report_of(result)["sources"]
 
 
 def test_a_file_cleaned_up_since_leaves_no_rejected_rows_behind(tmp_path: Path) -> None:
