@@ -32,8 +32,9 @@ class LoopbackArchive:
     """Serves ``files`` by their path. The other fields are its faults, by the name of a file.
 
     ``lies`` are files whose checksum is another's, ``cuts`` holds how many bytes come before the connection of each of
-    the next answers ends, ``errors`` the statuses of the next answers, ``unsigned`` files without a checksum. With
-    ``held`` nothing more than half of any file comes until ``released``.
+    the next answers ends, ``errors`` the statuses of the next answers, ``unsigned`` files without a checksum,
+    ``lengths`` what is said of how long they are, ``sent_on`` addresses where they are said to be. With ``held``
+    nothing more than half of any file comes until ``released``.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -41,6 +42,8 @@ class LoopbackArchive:
     unsigned: set[str] = field(default_factory=set)
     cuts: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     errors: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    lengths: dict[str, str] = field(default_factory=dict)
+    sent_on: dict[str, str] = field(default_factory=dict)
     held: bool = False
     half_sent: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -90,7 +93,12 @@ class LoopbackArchive:
         name = path.rpartition("/")[2]
         body = self.files.get(path.removesuffix(".CHECKSUM"))
         zipped = name.removesuffix(".CHECKSUM")
-        if self.errors[name]:
+        if name in self.sent_on:
+            to.send_response(302)
+            to.send_header("Location", self.sent_on[name])
+            to.send_header("Content-Length", "0")
+            to.end_headers()
+        elif self.errors[name]:
             self._send(to, self.errors[name].pop(0), b"")
         elif body is None:
             self._send(to, 404, b"")
@@ -112,7 +120,7 @@ class LoopbackArchive:
 
     def _send(self, to: BaseHTTPRequestHandler, status: int, body: bytes, name: str = "") -> None:
         to.send_response(status)
-        to.send_header("Content-Length", str(len(body)))
+        to.send_header("Content-Length", self.lengths.get(name, str(len(body))))
         to.end_headers()
         if self.held and name:
             to.wfile.write(body[: len(body) // 2])

@@ -19,6 +19,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 
 from data.archive.names import ArchiveFile
 from data.errors import DataError, OptionError
@@ -29,7 +30,6 @@ AT_ONCE = 4
 _CHUNK_BYTES = 1 << 16
 _LOOK_S = 0.2
 _CHECKSUM_BYTES_MAX = 4096
-_NO_ADDRESS = (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema)
 Answer = TypeVar("Answer")
 
 
@@ -84,11 +84,16 @@ class Archive:
         Where files are kept; each archive has a folder of its own there.
     patience
         How long to wait.
+
+    Raises
+    ------
+    OptionError
+        If the address is none.
     """
 
     def __init__(self, address: str, downloads: Path, patience: Patience | None = None) -> None:
         self.address = address.rstrip("/")
-        self.host = urlsplit(self.address).netloc or self.address
+        self.host = _host_of(self.address)
         self._root = downloads / re.sub(r"[^A-Za-z0-9._-]+", "_", self.address.partition("://")[2] or self.address)
         self._silent: Unreachable | None = None
         self._patience = patience or Patience()
@@ -246,7 +251,12 @@ class Archive:
             self._require_ok(answer)
             if answer.status_code != requests.codes.partial_content:
                 have = 0
-            total = have + int(answer.headers.get("Content-Length", 0))
+            told = answer.headers.get("Content-Length", "0")
+            if not told.isdecimal():
+                raise DataError(
+                    f"{self.address}/{file.path}: is of {told!r} bytes, the server says; is this an archive?"
+                )
+            total = have + int(told)
             # What came before a connection ended is kept; that something is missing is found out below.
             answer.raw.enforce_content_length = False
             with partial.open("ab" if have else "wb") as out:
@@ -282,14 +292,29 @@ class Archive:
         for attempt in range(1, self._patience.attempts + 1):
             try:
                 return ask()
-            except _NO_ADDRESS as error:
-                raise OptionError(f"--archive {self.address}: is no address") from error
-            except requests.RequestException as error:
+            except ValueError as error:
+                # So are all the errors for what is no address. The archive's own is one; so it sent us on to another.
+                raise DataError(f"{self.address}: leads to where nothing can be fetched ({_plainly(error)})") from error
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 if attempt == self._patience.attempts or self._over.is_set():
                     raise Unreachable(f"{self.host} cannot be reached: {_plainly(error)}") from error
             self._over.wait(pause_s)
             pause_s *= 2.0
         raise AssertionError
+
+
+def _host_of(address: str) -> str:
+    """The host of an archive, with its port. Raises OptionError for what is no address."""
+    try:
+        parts = urlsplit(address)
+        name = (parts.hostname or "").encode("idna")
+        # Asked for, the port is looked at.
+        if parts.scheme in {"http", "https"} and name and parts.port != 0:
+            requests.Request("GET", address).prepare()
+            return parts.netloc
+    except (ValueError, requests.RequestException) as error:
+        raise OptionError(f"--archive {address}: is no address ({error})") from error
+    raise OptionError(f"--archive {address}: is no address; write for example {ADDRESS}")
 
 
 def _beside(path: Path) -> Path:

@@ -111,6 +111,7 @@ def test_an_archive_that_cannot_be_reached_is_one_line_that_names_the_files(
     [
         (("--from", "2024-12", "--to", "2025-01", "--market", "moon"), ExitCode.USAGE, "--market moon"),
         (("--to", "2025-01"), ExitCode.USAGE, "--from 2024-01"),
+        (("--from", "2024-12", "--archive", "http://[::1"), ExitCode.USAGE, "--archive http://[::1: is no address"),
         (("--from", "1999-01", "--to", "2012-01"), ExitCode.BAD_DATA, "has no 30m bars"),
     ],
 )

@@ -201,11 +201,35 @@ def test_what_is_no_such_archive_is_refused(archive: LoopbackArchive, tmp_path: 
     archive.errors["BTCUSDT-30m-2024-01.zip.CHECKSUM"] = [200]
     with pytest.raises(DataError, match=r"is no checksum of BTCUSDT-30m-2024-01\.zip"):
         run(archive, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["nowhere", "", "http://", "http://[::1", "http://a..b", "http://a:port", "http://a:99999", "ftp://a", "file:///a"],
+)
+def test_what_is_no_address_is_an_option_that_makes_no_sense(address: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="is no address"):
-        collect(
-            ArchiveRequest("BTCUSDT", SIZE, date(2024, 1, 1), date(2024, 1, 31)),
-            Archive("nowhere", tmp_path, PATIENCE), TODAY, lambda *_: None,
-        )  # fmt: skip
+        Archive(address, tmp_path)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8080/mirror/", "http://[::1]:80", "https://bücher.example"])
+def test_mirrors_may_lie_anywhere(address: str, tmp_path: Path) -> None:
+    assert Archive(address, tmp_path).host
+
+
+@pytest.mark.parametrize("elsewhere", ["ftp://127.0.0.1/file.zip", "http://a..b/file.zip", "http://[::1/file.zip"])
+def test_an_archive_that_sends_on_to_what_is_no_address_is_told_of(
+    archive: LoopbackArchive, tmp_path: Path, elsewhere: str
+) -> None:
+    archive.sent_on["BTCUSDT-30m-2024-01.zip.CHECKSUM"] = elsewhere
+    with pytest.raises(DataError, match=f"{archive.address}: leads to where nothing can be fetched"):
+        run(archive, tmp_path)
+
+
+def test_an_archive_that_tells_a_length_which_is_none_is_refused(archive: LoopbackArchive, tmp_path: Path) -> None:
+    archive.lengths["BTCUSDT-30m-2024-01.zip"] = "many"
+    with pytest.raises(DataError, match="is of 'many' bytes, the server says"):
+        run(archive, tmp_path)
 
 
 def test_progress_grows_and_reaches_its_end(archive: LoopbackArchive, tmp_path: Path) -> None:
