@@ -307,17 +307,16 @@ class BarCatalog:
             )
 
     def spreads(self, instrument: Instrument, size: BarSize) -> HourlySpreads | None:
-        """The spreads measured where both sides were ingested, or None. Raises CatalogError for a damaged file."""
+        """The spreads measured where both sides were ingested, or None. Raises CatalogDamaged for a damaged file."""
         path = self._spreads_path(instrument, size)
         try:
             with rights_to(path):
                 return HourlySpreads.parse(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError) as error:
-            raise CatalogError(
-                f"{path}: damaged ({error}); remove it, and ingest bid and ask again with --ask"
-            ) from error
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            mend = "remove it, and ingest bid and ask again with --ask"
+            raise CatalogDamaged(path, f"damaged ({error})", mend) from error
 
     def _spreads_path(self, instrument: Instrument, size: BarSize) -> Path:
         return self.root / SPREADS_DIR / f"{instrument.id}-{size}.csv"

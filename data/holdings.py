@@ -152,7 +152,7 @@ def check(catalog: BarCatalog, tell: Progress) -> Checked:
     """Read everything again.
 
     Every file must be readable to its last row, its closes must rise and lie within the interval that its name tells,
-    and no two files of the same bars may overlap.
+    and no two files of the same bars may overlap. Spreads must be readable, too.
     """
     damage: list[Damage] = []
     strange: list[Path] = []
@@ -178,6 +178,10 @@ def check(catalog: BarCatalog, tell: Progress) -> Checked:
             rows += found
             if told:
                 damage.append(Damage(file.path, told, again))
+        try:
+            catalog.spreads(instrument, size)
+        except CatalogDamaged as error:
+            damage.append(Damage(error.path, error.told, error.mend))
         for earlier, later in itertools.pairwise(files):
             if later.first_ns <= earlier.last_ns:
                 told = f"overlaps {earlier.path.name}: begins at {iso(later.first_ns)}, before that one ends"

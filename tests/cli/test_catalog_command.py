@@ -164,6 +164,19 @@ def test_bars_that_are_not_read_are_named_and_strange_files_are_found(catalog: P
     assert sage("ls", catalog).exit_code == 0
 
 
+def test_damaged_spreads_are_found(catalog: Path, tmp_path: Path) -> None:
+    sides = [
+        write_csv(tmp_path / f"{name}.csv", candles(8, base=base)) for name, base in (("bid", 100.0), ("ask", 101.0))
+    ]
+    ingest(IngestRequest(sides[:1], catalog, "GBPUSD.FX", ask=sides[1:]))
+    assert sage("check", catalog).exit_code == 0
+    (path,) = (catalog / "spreads").iterdir()
+    path.write_text(path.read_text()[:-4] + "x\n")
+    told = sage("check", catalog)
+    assert told.exit_code == ExitCode.CHECK_FAILED
+    assert f"{path}: damaged" in told.stdout and "ingest bid and ask again" in told.stdout
+
+
 def test_a_damaged_definition_of_an_instrument_is_found(catalog: Path) -> None:
     definition = next(path for path in (catalog / "data").rglob("*.parquet") if "/bar/" not in str(path))
     definition.write_bytes(b"PAR1")
