@@ -64,11 +64,10 @@ def check(place: Place, as_json: AsJson = False) -> None:
     """Read everything again, and find damaged and overlapping files. Exit code 1 if there are any."""
     with errors_as_exit_codes():
         from cli.render import LiveProgress
-        from data.catalog import BarCatalog
         from data.holdings import check as run_check
 
         with LiveProgress() as progress:
-            found = run_check(BarCatalog(place), progress.reach)
+            found = run_check(place, progress.reach)
         if as_json:
             damage = [{"file": str(one.path), "what": one.told, "mend": one.mend} for one in found.damage]
             document = {"files": found.files, "rows": found.rows, "damage": damage, "others": found.others}

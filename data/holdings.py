@@ -148,15 +148,21 @@ def origins(root: Path, instrument_id: str, size: BarSize) -> list[Origin]:
     return [origin for _, origin in sorted(found, key=lambda item: -item[0])]
 
 
-def check(catalog: BarCatalog, tell: Progress) -> Checked:
-    """Read everything again.
+def check(root: Path, tell: Progress) -> Checked:
+    """Read everything again in a catalog.
 
     Every file must be readable to its last row, its closes must rise and lie within the interval that its name tells,
     and no two files of the same bars may overlap. Spreads must be readable, too.
+
+    Raises
+    ------
+    CatalogError
+        If there is no catalog, or rights are missing to it.
     """
     damage: list[Damage] = []
     strange: list[Path] = []
     try:
+        catalog = BarCatalog(root)
         every = _all(catalog, strange)
         not_looked_at = others(catalog)
     except CatalogDamaged as error:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data.errors import CatalogError
+from data.errors import CatalogDamaged, CatalogError
 from data.spool import sweep_spools
 
 JOURNAL = "sage-journal.json"
@@ -53,20 +53,41 @@ def swap(root: Path, staging: Path, added: Iterable[Path], removed: Iterable[Pat
 
 
 def finish_journal(root: Path) -> None:
-    """Carry out what a journal asks for. Safe to repeat from any point at which it was cut off."""
+    """Carry out what a journal asks for. Safe to repeat from any point at which it was cut off.
+
+    Raises
+    ------
+    CatalogDamaged
+        If it is not as it was written.
+    """
     journal_path = root / JOURNAL
     if not journal_path.exists():
         return
-    journal = json.loads(journal_path.read_text())
-    staging = root / journal["staging"]
-    for name in journal["remove"]:
+    staging, added, removed = _read(root, journal_path)
+    for name in removed:
         (root / name).unlink(missing_ok=True)
-    for name in journal["add"]:
+    for name in added:
         if (staging / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(staging / name, root / name)
     journal_path.unlink()
     shutil.rmtree(staging, ignore_errors=True)
+
+
+def _read(root: Path, path: Path) -> tuple[Path, list[str], list[str]]:
+    """The staging directory, and the files to add and to remove, none of which may lie outside of the catalog."""
+    try:
+        journal = json.loads(path.read_text(encoding="utf-8"))
+        added, removed, name = list(journal["add"]), list(journal["remove"]), journal["staging"]
+        for inside in (*added, *removed, name):
+            if Path(inside).is_absolute() or ".." in Path(inside).parts:
+                raise ValueError(f"{inside} lies outside")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatalogDamaged(
+            path, f"the journal of an ingest that was cut off is damaged ({error})",
+            "move it elsewhere, see sage catalog check, and ingest again what was ingested last",
+        ) from error  # fmt: skip
+    return root / name, added, removed
 
 
 def sweep_staging(root: Path) -> None:

@@ -19,6 +19,7 @@ from data.bars import BarSize
 from data.catalog import BarCatalog
 from data.errors import CatalogError, DataError
 from data.ingest import IngestRequest, StrictRejection, ingest
+from data.journal import JOURNAL
 from data.market import catalog_market
 from data.reading import ReadOptions
 from tests.data.files import candles, held, write_csv
@@ -175,6 +176,27 @@ def test_damaged_spreads_are_found(catalog: Path, tmp_path: Path) -> None:
     told = sage("check", catalog)
     assert told.exit_code == ExitCode.CHECK_FAILED
     assert f"{path}: damaged" in told.stdout and "ingest bid and ask again" in told.stdout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "\0\0", '{"staging": "x", "add": [1], "remove": []}',
+        '{"staging": "x", "add": [], "remove": ["/etc/x"]}', '{"staging": "x", "add": [], "remove": ["../../x"]}',
+    ],
+)  # fmt: skip
+def test_a_damaged_journal_is_told_of_with_what_to_do(catalog: Path, tmp_path: Path, text: str) -> None:
+    journal = catalog / JOURNAL
+    journal.write_text(text)
+    for arguments in (("ls", catalog), ("show", catalog, "BTCUSDT.TEST"), ("rm", catalog, "BTCUSDT.TEST", "--yes")):
+        told = sage(*arguments)
+        assert told.exit_code == ExitCode.BAD_DATA, told.output
+        assert f"{journal}: the journal of an ingest that was cut off is damaged" in told.stderr
+        assert "move it elsewhere" in told.stderr
+    told = sage("check", catalog)
+    assert told.exit_code == ExitCode.CHECK_FAILED and str(journal) in told.stdout
+    journal.rename(tmp_path / "elsewhere")
+    assert sage("check", catalog).exit_code == 0
 
 
 def test_a_damaged_definition_of_an_instrument_is_found(catalog: Path) -> None:
