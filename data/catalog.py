@@ -219,12 +219,12 @@ class BarCatalog:
     def _forget_reports(self, instrument: Instrument, size: BarSize) -> None:
         """Remove what tells where bars came from that are here no more."""
         directory = self.root / REPORTS_DIR
-        for path in directory.glob(f"{instrument.id}-{size}-*") if directory.is_dir() else ():
+        for path in directory.glob(f"{urisafe_identifier(instrument.id)}-{size}-*") if directory.is_dir() else ():
             path.unlink(missing_ok=True)
 
     def bar_sizes(self, instrument_id: str) -> list[str]:
         """NT bar specifications held for an instrument, such as ``30-MINUTE-LAST-EXTERNAL``."""
-        prefix = f"{instrument_id}-"
+        prefix = f"{urisafe_identifier(instrument_id)}-"
         with rights_to(self.root):
             names = [path.name for path in _within(self.root / "data" / "bar")]
         specs = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
@@ -319,10 +319,10 @@ class BarCatalog:
             raise CatalogDamaged(path, f"damaged ({error})", mend) from error
 
     def _spreads_path(self, instrument: Instrument, size: BarSize) -> Path:
-        return self.root / SPREADS_DIR / f"{instrument.id}-{size}.csv"
+        return self.root / SPREADS_DIR / f"{urisafe_identifier(instrument.id)}-{size}.csv"
 
     def _directory(self, instrument: Instrument, size: BarSize) -> Path:
-        return self.root / "data" / "bar" / str(bar_type(instrument, size))
+        return self.root / "data" / "bar" / urisafe_identifier(bar_type(instrument, size))
 
     def _held(self, instrument: Instrument, size: BarSize, span: BarParts, holes: Holes) -> tuple[int, str]:
         """How many bars there are in the time of others, but for holes, and their digest if there are as many."""

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.persistence.funcs import urisafe_identifier
 
 from data.barfiles import BarFile
 from data.bars import Bars, BarSize, iso
@@ -199,7 +200,7 @@ def check(root: Path, tell: Progress) -> Checked:
 def others(catalog: BarCatalog) -> list[str]:
     """Bar types in a catalog that SAGE does not read: of bids, made by NautilusTrader itself, without an instrument."""
     known = {
-        f"{instrument_id}-{spec}"
+        f"{urisafe_identifier(instrument_id)}-{spec}"
         for instrument_id in catalog.instruments()
         for spec in catalog.bar_sizes(instrument_id)
         if spec.endswith(_OURS) and BarSize.from_nautilus(spec) is not None
@@ -223,7 +224,9 @@ def _all(catalog: BarCatalog, strange: list[Path]) -> list[tuple[Instrument, Bar
 def _of(
     catalog: BarCatalog, instrument_id: str, size: BarSize | None
 ) -> list[tuple[Instrument, BarSize, list[BarFile]]]:
-    found = [one for one in _all(catalog, []) if str(one[0].id) == instrument_id and size in {None, one[1]}]
+    # By the name of its folder: NautilusTrader's AUD/USD.SIM may be called AUDUSD.SIM, too.
+    name = urisafe_identifier(instrument_id)
+    found = [one for one in _all(catalog, []) if urisafe_identifier(one[0].id) == name and size in {None, one[1]}]
     if not found:
         held = ", ".join(catalog.instruments()) or "nothing"
         wanted = f"{instrument_id} {size}" if size is not None else instrument_id

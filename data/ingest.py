@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from data.bars import BarSize
 from data.calendars import calendar_name, require_calendar
 from data.catalog import BarCatalog, Outcome, Written, describe_interval
 from data.errors import CatalogError, DataError, OptionError
+from data.finding import find_files, out_of_catalog
 from data.holes import Holes
 from data.instruments import (
     Kind,
@@ -39,8 +39,6 @@ from data.reports import REPORTS_DIR, report_stem, tells, write_report
 from data.sifting import Progress, Sifted, sift_sides
 from data.spool import Spool
 from data.spreads import HourlySpreads
-
-BAR_FILE_SUFFIXES = (".feather", ".csv", ".csv.gz", ".txt", ".tsv", ".zip", ".parquet", ".arrow", ".arrows", ".ipc")
 
 
 @dataclass(frozen=True)
@@ -305,62 +303,11 @@ def _instrument_for(
 
 
 def _out_of_catalogs(request: IngestRequest) -> list[Path]:
-    """The sources, with the folder of the bars that are wanted in the place of a whole NautilusTrader catalog.
-
-    Raises
-    ------
-    DataError
-        If a catalog has no such bars, or several sizes of them.
-    """
-    found = []
+    """The sources, with the folder of the bars that are wanted in the place of a whole NautilusTrader catalog."""
     for source in request.sources:
-        folder = source / "data" / "bar"
-        if not folder.is_dir():
-            found.append(source)
-            continue
-        if source.resolve() == request.catalog.resolve():
+        if (source / "data" / "bar").is_dir() and source.resolve() == request.catalog.resolve():
             raise OptionError(f"{source}: is the catalog that the bars are to go to")
-        held = BarCatalog(source)
-        specs = held.bar_sizes(request.instrument)
-        wanted = None if request.bar_size is None else request.bar_size.nautilus
-        chosen = [spec for spec in specs if wanted is None or spec.startswith(f"{wanted}-")]
-        if len(chosen) != 1:
-            here = ", ".join(chosen or specs) or f"none; it holds {', '.join(held.instruments()) or 'nothing'}"
-            why = "say which with --bar" if len(chosen) > 1 else "name what it has"
-            raise DataError(f"{source}: a catalog, whose bars of {request.instrument} are {here}; {why}")
-        found.append(folder / f"{request.instrument}-{chosen[0]}")
-    return found
-
-
-def find_files(*sides: Sequence[Path]) -> list[list[Path]]:
-    """The files meant by the paths of each side: files as given, directories by the suffixes of bar files.
-
-    Raises
-    ------
-    DataError
-        If a directory holds none, or the same file is named twice.
-    """
-    found: list[list[Path]] = [[] for _ in sides]
-    for sources, files in zip(sides, found, strict=True):
-        for source in sources:
-            if source.is_dir():
-                inside = sorted(path for path in source.iterdir() if _is_bar_file(path))
-                if not inside:
-                    raise DataError(f"{source}: a directory without bar files ({', '.join(BAR_FILE_SUFFIXES)})")
-                files.extend(inside)
-            else:
-                files.append(source)
-    every = [path for files in found for path in files]
-    places = Counter(path.resolve() for path in every)
-    twice = {str(path) for path in every if places[path.resolve()] > 1}
-    if twice:
-        raise DataError(f"{', '.join(sorted(twice))}: named more than once")
-    return found
-
-
-def _is_bar_file(path: Path) -> bool:
-    # Hidden files are an editor's or another system's ("._BTC.csv"), whatever their suffix.
-    return path.name.lower().endswith(BAR_FILE_SUFFIXES) and not path.name.startswith(".") and path.is_file()
+    return [out_of_catalog(source, request.instrument, request.bar_size) for source in request.sources]
 
 
 def _tell_nobody(what: str, done: int, total: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from nautilus_trader.model.data import Bar, BarType
 from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.persistence.funcs import urisafe_identifier
 from numpy.typing import NDArray
 
 from data.bars import Bars, BarSize, iso
@@ -110,7 +111,8 @@ def catalog_market(
         If the catalog has no such instrument or bars; the message lists what it has.
     """
     catalog = BarCatalog(root)
-    instrument = catalog.instrument(str(parse_instrument_id(instrument_id)))
+    # NautilusTrader's own AUD/USD.SIM lies in folders of that name without the stroke.
+    instrument = catalog.instrument(str(parse_instrument_id(urisafe_identifier(instrument_id))))
     if instrument is None:
         held = ", ".join(catalog.instruments()) or "nothing"
         raise CatalogError(f"{root}: no instrument {instrument_id}; the catalog holds {held}")

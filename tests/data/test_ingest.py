@@ -14,7 +14,8 @@ from data import sifting
 from data.bars import BarSize
 from data.catalog import BarCatalog, Outcome
 from data.errors import CatalogError, DataError, OptionError
-from data.ingest import IngestRequest, IngestResult, StrictRejection, find_files, ingest
+from data.finding import find_files
+from data.ingest import IngestRequest, IngestResult, StrictRejection, ingest
 from data.instruments import Kind
 from data.reading import ReadOptions
 from data.rejects import Rejects
