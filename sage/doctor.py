@@ -239,10 +239,16 @@ def _catalog(place: Path | None) -> Iterator[Finding]:
         return
     damaged = [one for one in found if one.rows is None]
     rows = sum(one.rows or 0 for one in found)
-    told = f"{rows:,} bars of {len({one.instrument for one in found}):,} instruments"
+    told = f"{rows:,} bars of {len({one.instrument for one in found}):,} instruments, {_bytes(_held(place))}"
+    # All below it has to be writable for an ingest, not the directory alone.
+    closed = next((path for path in (place, *place.glob("data/*"), *place.glob("data/bar/*"))
+                   if path.is_dir() and not os.access(path, os.W_OK | os.X_OK)), None)  # fmt: skip
+    told += ", can be read and written" if closed is None else f", can be read; nothing can be written in {closed}"
     if damaged:
         told += f"; {damaged[0].instrument} {damaged[0].size} is damaged"
         yield Finding("catalog", str(place), told, State.WRONG, f"sage catalog check {place}")
+    elif closed is not None:
+        yield Finding("catalog", str(place), told, State.NOTE, "to ingest into it, check its rights")
     else:
         yield Finding("catalog", str(place), told)
 

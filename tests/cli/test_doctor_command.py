@@ -105,7 +105,8 @@ def test_a_compiler_that_is_not_there_is_worth_a_note(home: Path) -> None:
 
 def test_a_catalog_is_looked_at_when_named(home: Path) -> None:
     ingest(IngestRequest([write_csv(home / "bars.csv", candles(8))], home / "catalog", "BTCUSDT.TEST"))
-    assert findings("--catalog", home / "catalog")["catalog", str(home / "catalog")]["told"].startswith("8 bars of 1")
+    found = findings("--catalog", home / "catalog")["catalog", str(home / "catalog")]
+    assert found["told"] == "8 bars of 1 instruments, 0.0 MB, can be read and written" and found["state"] == "fine"
     (path,) = (home / "catalog" / "data" / "bar").rglob("*.parquet")
     path.write_bytes(b"PAR1")
     told = sage("--catalog", home / "catalog")

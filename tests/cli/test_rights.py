@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from cli.app import app
 from cli.exits import ExitCode
 from data.ingest import IngestRequest, ingest
+from sage.doctor import State, examine
 from tests.data.files import candles, write_csv
 from tests.rights import closed, open_folder
 
@@ -34,6 +35,15 @@ def place() -> Iterator[Path]:
         for path in (folder / "parent").rglob("*"):
             path.chmod(0o777)
         yield folder
+
+
+@pytest.fixture
+def doctor(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places that anybody may look at; and what is imported on the way, which not anybody may."""
+    for name in ("SAGE_STORE", "SAGE_MODELS", "SAGE_DOWNLOADS", "SAGE_TRIALS"):
+        monkeypatch.setenv(name, str(place / name))
+    monkeypatch.chdir(place)
+    examine(place / "parent" / "catalog")
 
 
 CLOSED: dict[str, Callable[[Path], Path]] = {
@@ -75,18 +85,20 @@ def test_an_ingest_to_which_rights_are_missing_exits_with_3(place: Path, what: s
 
 
 @pytest.mark.parametrize("what", CLOSED)
-def test_the_doctor_tells_of_a_catalog_that_may_not_be_read(
-    place: Path, what: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("SAGE_STORE", "SAGE_MODELS", "SAGE_DOWNLOADS", "SAGE_TRIALS"):
-        monkeypatch.setenv(name, str(place / name))
-    monkeypatch.chdir(place)
+def test_the_doctor_tells_of_a_catalog_that_may_not_be_read(place: Path, what: str, doctor: None) -> None:
     catalog = place / "parent" / "catalog"
-    assert sage("doctor", "--catalog", catalog).exit_code == 0
     with closed(CLOSED[what](catalog)):
         told = sage("doctor", "--catalog", catalog, "--json")
     found = {one["section"]: one for one in json.loads(told.stdout)}
     assert found["catalog"]["state"] == "wrong" and "Permission denied" in found["catalog"]["told"]
+
+
+def test_the_doctor_tells_what_of_a_catalog_may_not_be_written(place: Path, doctor: None) -> None:
+    catalog = place / "parent" / "catalog"
+    (catalog / "data" / "bar").chmod(0o555)
+    with closed():
+        (found,) = [one for one in examine(catalog) if one.section == "catalog"]
+    assert found.state is State.NOTE and f"nothing can be written in {catalog / 'data' / 'bar'}" in found.told
 
 
 def test_a_run_that_may_not_be_read_is_listed_as_a_problem(place: Path) -> None:
