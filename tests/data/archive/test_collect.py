@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.archive.collect import Collected, collect
@@ -32,9 +36,23 @@ def archive() -> Iterator[LoopbackArchive]:
         yield running
 
 
-def run(archive: LoopbackArchive, here: Path, first: str = "2024-01-01", last: str = "2024-03-31") -> Collected:
+@pytest.fixture
+def large(archive: LoopbackArchive) -> LoopbackArchive:
+    """An archive whose files come in several pieces, which no zip of a few bars does; nothing here looks into them."""
+    for number, path in enumerate(archive.files):
+        archive.files[path] = np.random.default_rng(number).bytes(400_000)
+    return archive
+
+
+def run(
+    archive: LoopbackArchive,
+    here: Path,
+    first: str = "2024-01-01",
+    last: str = "2024-03-31",
+    patience: Patience = PATIENCE,
+) -> Collected:
     request = ArchiveRequest("BTCUSDT", SIZE, date.fromisoformat(first), date.fromisoformat(last), ArchiveMarket.SPOT)
-    return collect(request, Archive(archive.address, here, PATIENCE), TODAY, lambda *_: None)
+    return collect(request, Archive(archive.address, here, patience), TODAY, lambda *_: None)
 
 
 def bodies(found: Collected) -> list[bytes]:
@@ -70,6 +88,67 @@ def test_errors_of_the_server_are_tried_again(archive: LoopbackArchive, tmp_path
     archive.errors["BTCUSDT-30m-2024-01.zip"] = [503, 429]
     archive.errors["BTCUSDT-30m-2024-02.zip.CHECKSUM"] = [500]
     assert bodies(run(archive, tmp_path)) == list(archive.files.values())
+
+
+def test_an_archive_that_is_slow_is_waited_for(archive: LoopbackArchive, tmp_path: Path) -> None:
+    archive.held = True
+
+    def go_on() -> None:
+        archive.half_sent.wait(5.0)
+        archive.held = False
+        archive.released.set()
+
+    threading.Thread(target=go_on).start()
+    assert bodies(run(archive, tmp_path)) == list(archive.files.values())
+    assert archive.half_sent.is_set()
+
+
+def test_an_archive_that_stops_in_the_middle_is_given_up_and_asked_later_for_the_rest(
+    large: LoopbackArchive, tmp_path: Path
+) -> None:
+    large.held = True
+    hasty = Patience(connect_s=5.0, read_s=0.1, attempts=2, pause_s=0.01)
+    with pytest.raises(Unreachable, match="cannot be reached: timed out"):
+        run(large, tmp_path, patience=hasty)
+    assert not list(tmp_path.rglob("*.zip")) and max(large.fetched().values()) == hasty.attempts
+    large.held = False
+    begun = len(large.asked)
+    assert bodies(run(large, tmp_path)) == list(large.files.values())
+    assert any(given is not None for path, given in large.asked[begun:] if path.endswith(".zip"))
+
+
+def test_an_archive_that_stops_once_is_asked_again_at_once(large: LoopbackArchive, tmp_path: Path) -> None:
+    large.held = True
+
+    def go_on() -> None:
+        large.half_sent.wait(5.0)
+        large.held = False
+
+    threading.Thread(target=go_on).start()
+    hasty = Patience(connect_s=5.0, read_s=0.2, attempts=4, pause_s=0.01)
+    assert bodies(run(large, tmp_path, patience=hasty)) == list(large.files.values())
+    assert max(large.fetched().values()) > 1
+
+
+def test_what_ctrl_c_interrupts_is_finished_by_the_next_run(large: LoopbackArchive, tmp_path: Path) -> None:
+    large.held = True
+
+    def interrupt() -> None:
+        until = time.monotonic() + 10.0
+        while not any(path.stat().st_size for path in tmp_path.rglob("*.part")) and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        large.released.set()
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(large, tmp_path)
+    assert list(tmp_path.rglob("*.part")) and not list(tmp_path.rglob("*.zip"))
+    large.held = False
+    begun = len(large.asked)
+    assert bodies(run(large, tmp_path)) == list(large.files.values())
+    assert any(given is not None for path, given in large.asked[begun:] if path.endswith(".zip"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_file_that_is_not_what_its_checksum_says_is_fetched_twice_and_refused(
