@@ -93,7 +93,7 @@ def kind_of(instrument: Instrument) -> Kind:
 
 
 def _split_pair(symbol: str) -> tuple[str, str] | None:
-    for mark in "-_":
+    for mark in "-_/":
         base, _, quote = symbol.partition(mark)
         # What stands behind the mark must be money: BRK-B is a class of shares.
         if base and (quote in _FIAT or quote in _CRYPTO_QUOTES or Currency.from_internal_map(quote) is not None):

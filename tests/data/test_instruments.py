@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nautilus_trader.model.identifiers import InstrumentId
 
 from data.bars import Bars, BarSize
 from data.errors import DataError, OptionError
@@ -45,6 +46,11 @@ def test_the_kind_is_told_from_the_symbol(symbol: str, kind: Kind) -> None:
     instrument_id = parse_instrument_id(f"{symbol}.TEST")
     assert guess_kind(instrument_id) is kind
     assert kind_of(make_instrument(instrument_id, kind, Precision(2, 0))) is kind
+
+
+def test_a_pair_of_a_catalog_that_nautilus_has_made_is_no_share() -> None:
+    assert guess_kind(InstrumentId.from_str("AUD/USD.SIM")) is Kind.FX
+    assert guess_kind(InstrumentId.from_str("BTC/USDT.BINANCE")) is Kind.CRYPTO
 
 
 @pytest.mark.parametrize(
