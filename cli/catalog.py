@@ -12,6 +12,7 @@ from cli.exits import ExitCode, errors_as_exit_codes
 from cli.options import AsJson, confirmed
 
 if TYPE_CHECKING:
+    from data.errors import CatalogDamaged
     from data.holdings import Details, Holding, Origin
 
 catalog = typer.Typer(name="catalog", help="The bars in a catalog.", no_args_is_help=True, rich_markup_mode=None)
@@ -32,14 +33,18 @@ def list_(place: Place, as_json: AsJson = False) -> None:
         from data.holdings import as_dicts, holdings, others
 
         opened = BarCatalog(place)
-        found, unread = holdings(opened), others(opened)
+        damage: list[CatalogDamaged] = []
+        found, unread = holdings(opened, damage), others(opened)
         if as_json:
             document = {"catalog": str(place), "holdings": list(as_dicts(found)), "others": unread}
+            document |= {"damaged": [str(error) for error in damage]} if damage else {}
             typer.echo(json.dumps(document, indent=2))
         elif found:
             _show_list(found)
         else:
-            typer.echo(f"{place}: holds no bars")
+            typer.echo(f"{place}: holds no bars" + (" that can be read" if damage else ""))
+        for error in damage:
+            typer.echo(f"sage: {error}", err=True)
         _tell_of_others(unread)
 
 
@@ -96,16 +101,14 @@ def rm(
     with errors_as_exit_codes():
         from data.bars import BarSize
         from data.catalog import BarCatalog
-        from data.holdings import holdings_of
+        from data.holdings import rows_of
 
         opened = BarCatalog(place)
-        held = opened.instrument(instrument)
-        found = holdings_of(opened, instrument, None if bar is None else BarSize.parse(bar))
-        told = ", ".join(f"{'damaged' if one.rows is None else f'{one.rows:,}'} bars of {one.size}" for one in found)
+        found = rows_of(opened, instrument, None if bar is None else BarSize.parse(bar))
+        told = ", ".join(f"{'damaged' if rows is None else f'{rows:,}'} bars of {size}" for size, rows in found.items())
         confirmed(f"{told} of {instrument}", yes=yes)
-        assert held is not None
-        for one in found:
-            opened.remove(held, one.size)
+        for size in found:
+            opened.remove(instrument, size)
         typer.echo(f"{place}: removed {told} of {instrument}")
 
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 from nautilus_trader.model.data import Bar, BarType
 from nautilus_trader.model.instruments import Instrument
 from nautilus_trader.model.objects import Price, Quantity
-from nautilus_trader.persistence.catalog import ParquetDataCatalog
-from nautilus_trader.persistence.funcs import class_to_filename, urisafe_identifier
+from nautilus_trader.persistence.funcs import urisafe_identifier
 
 from data.barfiles import BarFile, bar_files, parts_of, write_file
 from data.bars import Bars, BarSize, iso, joined, sha256_of
+from data.definitions import KINDS, OURS, read_definitions, redefine, stage_definition, within
 from data.errors import CatalogDamaged, CatalogError, DataError
 from data.fixed import schema_of
 from data.holes import NONE, Holes, filled, held_in
@@ -35,8 +35,6 @@ from data.spreads import HourlySpreads
 
 _EVER = -(2**62), 2**62
 _BAR_SPEC = r"-\d+-[A-Z_]+-[A-Z]+-[A-Z]+"
-_DEFINITIONS = {class_to_filename(kind) for kind in Instrument.__subclasses__()}
-"""Folders of instruments, one for each of NautilusTrader's kinds; all others hold data."""
 SPREADS_DIR = "spreads"
 
 
@@ -53,7 +51,7 @@ class Written:
     """The outcome, how many bars the catalog held before in the interval written, and hours of spreads that went.
 
     ``bars_kept`` are those that stay in holes of the new bars, and are not among those before; ``kept_between`` tells
-    people when.
+    people when. ``redefined`` is whether the instrument's definition was missing beside bars that stay as they are.
     """
 
     outcome: Outcome
@@ -61,6 +59,7 @@ class Written:
     hours_dropped: int = 0
     bars_kept: int = 0
     kept_between: str = ""
+    redefined: bool = False
 
 
 def bar_type(instrument: Instrument, size: BarSize) -> BarType:
@@ -118,34 +117,21 @@ class BarCatalog:
             raise CatalogError(
                 f"{root}: cannot be written ({error.strerror}); check the path and its rights"
             ) from error
-        self._nautilus = ParquetDataCatalog(str(root.resolve()))
 
     def instrument(self, instrument_id: str) -> Instrument | None:
         """The instrument as fixed at its first ingest, or None. Raises CatalogDamaged if it cannot be read."""
-        found = self._instruments([instrument_id])
+        found = read_definitions(self.root, instrument_id)
         return found[0] if found else None
 
-    def instruments(self) -> dict[str, Instrument]:
-        """All instruments by their identifiers, sorted. Raises CatalogDamaged if one cannot be read."""
+    def instruments(self, damage: list[CatalogDamaged] | None = None) -> dict[str, Instrument]:
+        """All instruments by their identifiers, sorted.
+
+        Those that cannot be read go to ``damage``; without such a list CatalogDamaged is raised.
+        """
         found: dict[str, Instrument] = {}
-        for instrument in self._instruments(None):
+        for instrument in read_definitions(self.root, None, damage):
             found.setdefault(str(instrument.id), instrument)
         return dict(sorted(found.items()))
-
-    def _instruments(self, ids: list[str] | None) -> list[Instrument]:
-        with rights_to(self.root):
-            # NautilusTrader passes over what it may not read, as if it were not there.
-            for kind in _DEFINITIONS:
-                for folder in _within(self.root / "data" / kind):
-                    _within(folder)
-        try:
-            return list(self._nautilus.instruments(instrument_ids=ids))
-        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
-            raise CatalogDamaged(
-                self.root,
-                f"an instrument's definition cannot be read ({str(error).splitlines()[0]})",
-                "remove its file under data/, and ingest the instrument again",
-            ) from error
 
     def bars(
         self, instrument: Instrument, size: BarSize, start_ns: int | None = None, end_ns: int | None = None
@@ -176,18 +162,24 @@ class BarCatalog:
 
     def files(self, instrument: Instrument, size: BarSize, strange: list[Path] | None = None) -> list[BarFile]:
         """The files that hold bars of an instrument, in the order of time; see :func:`data.barfiles.bar_files`."""
-        with rights_to(self.root):
-            return bar_files(self._directory(instrument, size), strange)
+        return self.files_of(str(instrument.id), size, strange)
 
-    def remove(self, instrument: Instrument, size: BarSize) -> None:
+    def files_of(self, instrument_id: str, size: BarSize, strange: list[Path] | None = None) -> list[BarFile]:
+        """The same, whether or not the instrument's definition can be read."""
+        with rights_to(self.root):
+            return bar_files(self._directory(instrument_id, size), strange)
+
+    def remove(self, instrument_id: str, size: BarSize) -> None:
         """Remove all bars of a size, with their spreads; the instrument goes with the last that is held of it.
+
+        Nothing of them is read, nor is the definition, for they may be damaged.
 
         Raises
         ------
         CatalogError
             If they cannot be removed.
         """
-        directory = self._directory(instrument, size)
+        directory = self._directory(instrument_id, size)
         doomed = new_staging(self.root)
         try:
             with locked(self.root):
@@ -195,10 +187,10 @@ class BarCatalog:
                 if directory.is_dir():
                     # Gone at once, whatever happens while its files are removed.
                     os.replace(directory, doomed)
-                self._spreads_path(instrument, size).unlink(missing_ok=True)
-                self._forget_reports(instrument, size)
+                self._spreads_path(instrument_id, size).unlink(missing_ok=True)
+                self._forget_reports(instrument_id, size)
                 shutil.rmtree(doomed, ignore_errors=True)
-                self._forget_definition(str(instrument.id))
+                self._forget_definition(instrument_id)
         except OSError as error:
             raise CatalogError(f"{self.root}: removing failed ({error.strerror or error})") from error
 
@@ -209,24 +201,24 @@ class BarCatalog:
         for folder in (self.root / "data").glob("*/*"):
             if re.fullmatch(f"{name}({_BAR_SPEC}.*)?", folder.name) is None:
                 continue
-            if folder.parent.name in _DEFINITIONS:
+            if folder.parent.name in KINDS:
                 definitions.append(folder)
             elif any(folder.rglob("*.*")):
                 return
         for folder in definitions:
             shutil.rmtree(folder)
 
-    def _forget_reports(self, instrument: Instrument, size: BarSize) -> None:
+    def _forget_reports(self, instrument_id: str, size: BarSize) -> None:
         """Remove what tells where bars came from that are here no more."""
         directory = self.root / REPORTS_DIR
-        for path in directory.glob(f"{urisafe_identifier(instrument.id)}-{size}-*") if directory.is_dir() else ():
+        for path in directory.glob(f"{urisafe_identifier(instrument_id)}-{size}-*") if directory.is_dir() else ():
             path.unlink(missing_ok=True)
 
     def bar_sizes(self, instrument_id: str) -> list[str]:
         """NT bar specifications held for an instrument, such as ``30-MINUTE-LAST-EXTERNAL``."""
         prefix = f"{urisafe_identifier(instrument_id)}-"
         with rights_to(self.root):
-            names = [path.name for path in _within(self.root / "data" / "bar")]
+            names = [path.name for path in within(self.root / "data" / "bar")]
         specs = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
         # "A.X-" also begins the bar types of an instrument at a venue called "X-Y".
         return sorted(spec for spec in specs if re.fullmatch(_BAR_SPEC, f"-{spec}"))
@@ -272,10 +264,11 @@ class BarCatalog:
                 )
                 if before == len(new) and digest == sha256_of(rounded(part, instrument) for part in new):
                     if spreads is not None:
-                        path = self._spreads_path(instrument, size)
+                        path = self._spreads_path(str(instrument.id), size)
                         path.parent.mkdir(exist_ok=True)
                         write_durably(path, (spreads if known is None else known.updated(spreads, holes)).as_csv())
-                    return Written(Outcome.UNCHANGED, before, 0, bars_kept, between)
+                    redefined = redefine(self.root, instrument)
+                    return Written(Outcome.UNCHANGED, before, 0, bars_kept, between, redefined)
                 after: HourlySpreads | None = spreads
                 if known is not None:
                     # What was measured on other bars says nothing of these.
@@ -308,7 +301,7 @@ class BarCatalog:
 
     def spreads(self, instrument: Instrument, size: BarSize) -> HourlySpreads | None:
         """The spreads measured where both sides were ingested, or None. Raises CatalogDamaged for a damaged file."""
-        path = self._spreads_path(instrument, size)
+        path = self._spreads_path(str(instrument.id), size)
         try:
             with rights_to(path):
                 return HourlySpreads.parse(path.read_text(encoding="utf-8"))
@@ -318,11 +311,11 @@ class BarCatalog:
             mend = "remove it, and ingest bid and ask again with --ask"
             raise CatalogDamaged(path, f"damaged ({error})", mend) from error
 
-    def _spreads_path(self, instrument: Instrument, size: BarSize) -> Path:
-        return self.root / SPREADS_DIR / f"{urisafe_identifier(instrument.id)}-{size}.csv"
+    def _spreads_path(self, instrument_id: str, size: BarSize) -> Path:
+        return self.root / SPREADS_DIR / f"{urisafe_identifier(instrument_id)}-{size}.csv"
 
-    def _directory(self, instrument: Instrument, size: BarSize) -> Path:
-        return self.root / "data" / "bar" / urisafe_identifier(bar_type(instrument, size))
+    def _directory(self, instrument_id: str, size: BarSize) -> Path:
+        return self.root / "data" / "bar" / urisafe_identifier(f"{instrument_id}-{size.nautilus}{OURS}")
 
     def _held(self, instrument: Instrument, size: BarSize, span: BarParts, holes: Holes) -> tuple[int, str]:
         """How many bars there are in the time of others, but for holes, and their digest if there are as many."""
@@ -355,7 +348,7 @@ class BarCatalog:
 
         ``kept`` is what they hold in holes of the new bars.
         """
-        directory = self._directory(instrument, size)
+        directory = self._directory(str(instrument.id), size)
         first, last = new.first_ns, new.last_ns
         overlapped = [file for file in bar_files(directory) if file.first_ns <= last and file.last_ns >= first]
         begins, ends = [first, *(file.first_ns for file in overlapped)], [last, *(file.last_ns for file in overlapped)]
@@ -371,9 +364,8 @@ class BarCatalog:
 
         staging = new_staging(self.root)
         try:
-            staged = ParquetDataCatalog(str(staging.resolve()))
             if self.instrument(str(instrument.id)) is None:
-                staged.write_data([instrument])
+                stage_definition(staging, instrument)
             schema = _schema(instrument, size)
             write_file(
                 staging / directory.relative_to(self.root), every(), (min(begins), max(ends)), schema, on_progress
@@ -382,7 +374,7 @@ class BarCatalog:
             for path in added:
                 sync(staging / path)  # the journal must not outlive what it names
             removed = [file.path.relative_to(self.root) for file in overlapped]
-            of_spreads = self._spreads_path(instrument, size).relative_to(self.root)
+            of_spreads = self._spreads_path(str(instrument.id), size).relative_to(self.root)
             if spreads is not None and len(spreads.hour):
                 (staging / of_spreads).parent.mkdir()
                 write_durably(staging / of_spreads, spreads.as_csv())
@@ -393,11 +385,6 @@ class BarCatalog:
         finally:
             if not (self.root / JOURNAL).exists():
                 shutil.rmtree(staging, ignore_errors=True)
-
-
-def _within(directory: Path) -> list[Path]:
-    """What a directory holds; nothing where there is none. Raises PermissionError."""
-    return list(directory.iterdir()) if directory.is_dir() else []
 
 
 def describe_interval(first_ns: int, last_ns: int) -> str:

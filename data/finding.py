@@ -38,7 +38,7 @@ def out_of_catalog(source: Path, instrument_id: str, size: BarSize | None) -> Pa
     name = urisafe_identifier(instrument_id)
     if len(chosen) == 1:
         return folder / f"{name}-{chosen[0]}"
-    here = ", ".join(chosen or specs) or f"none; it holds {', '.join(held.instruments()) or 'nothing'}"
+    here = ", ".join(chosen or specs) or f"none; it holds {', '.join(held.instruments([])) or 'nothing'}"
     if not chosen:
         advice = "name what it has"
     elif not of_one_size:

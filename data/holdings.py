@@ -19,6 +19,7 @@ from data.barfiles import BarFile
 from data.bars import Bars, BarSize, iso
 from data.calendars import calendar_name, calendar_of
 from data.catalog import BarCatalog
+from data.definitions import OURS, no_definition, undefined
 from data.errors import CatalogDamaged, CatalogError
 from data.gaps import Gaps, gaps_of
 from data.instruments import Kind, kind_of
@@ -26,7 +27,6 @@ from data.places import rights_to
 from data.reports import REPORTS_DIR
 
 Progress = Callable[[str, int, int], None]
-_OURS = "-LAST-EXTERNAL"
 
 
 @dataclass(frozen=True)
@@ -89,20 +89,31 @@ class Checked:
     others: list[str]
 
 
-def holdings(catalog: BarCatalog) -> list[Holding]:
-    """All bars of a catalog, by instrument and size. Raises CatalogDamaged where a definition cannot be read."""
-    return [_holding(*one) for one in _all(catalog, [])]
+def holdings(catalog: BarCatalog, damage: list[CatalogDamaged] | None = None) -> list[Holding]:
+    """All bars of a catalog, by instrument and size.
+
+    Definitions that cannot be read go to ``damage``; without such a list CatalogDamaged is raised.
+    """
+    return [_holding(*one) for one in _all(catalog, [], damage)]
 
 
-def holdings_of(catalog: BarCatalog, instrument_id: str, size: BarSize | None) -> list[Holding]:
-    """The bars of an instrument, of one size or of all; nothing of the bars is read, for they may be damaged.
+def rows_of(catalog: BarCatalog, instrument_id: str, size: BarSize | None) -> dict[BarSize, int | None]:
+    """How many bars there are of an instrument, of one size or of all; None where a file does not say it any more.
+
+    Neither the bars are read nor the definition, for they may be damaged or missing.
 
     Raises
     ------
     CatalogError
-        If it holds nothing of that, or a definition cannot be read.
+        If it holds nothing of that.
     """
-    return [_holding(*one) for one in _of(catalog, instrument_id, size)]
+    held = _sizes(catalog, instrument_id)
+    found = {
+        one: _rows(files) for one in held if size in {None, one} and (files := catalog.files_of(instrument_id, one, []))
+    }
+    if not found:
+        raise _none_of(catalog, instrument_id, size)
+    return found
 
 
 def details(catalog: BarCatalog, instrument_id: str, size: BarSize | None) -> list[Details]:
@@ -164,10 +175,14 @@ def check(root: Path, tell: Progress) -> Checked:
     strange: list[Path] = []
     try:
         catalog = BarCatalog(root)
-        every = _all(catalog, strange)
-        not_looked_at = others(catalog)
+        definitions: list[CatalogDamaged] = []
+        every = _all(catalog, strange, definitions)
+        lost = undefined(root)
+        definitions += [no_definition(name, folder) for name, folders in lost.items() for folder in folders]
+        not_looked_at = sorted({*others(catalog)} - {error.path.name for error in definitions})
     except CatalogDamaged as error:
         return Checked(0, 0, [Damage(error.path, error.told, error.mend)], [])
+    damage += [Damage(error.path, error.told, error.mend) for error in definitions]
     for path in strange:
         damage.append(Damage(path, "its name tells no interval; it is none of NautilusTrader's", "move it elsewhere"))
     total = sum(len(files) for _, _, files in every)
@@ -201,24 +216,31 @@ def others(catalog: BarCatalog) -> list[str]:
     """Bar types in a catalog that SAGE does not read: of bids, made by NautilusTrader itself, without an instrument."""
     known = {
         f"{urisafe_identifier(instrument_id)}-{spec}"
-        for instrument_id in catalog.instruments()
+        for instrument_id in catalog.instruments([])
         for spec in catalog.bar_sizes(instrument_id)
-        if spec.endswith(_OURS) and BarSize.from_nautilus(spec) is not None
+        if spec.endswith(OURS) and BarSize.from_nautilus(spec) is not None
     }
     parent = catalog.root / "data" / "bar"
     with rights_to(parent):
         return sorted({path.name for path in parent.iterdir() if path.is_dir()} - known) if parent.is_dir() else []
 
 
-def _all(catalog: BarCatalog, strange: list[Path]) -> list[tuple[Instrument, BarSize, list[BarFile]]]:
+def _all(
+    catalog: BarCatalog, strange: list[Path], damage: list[CatalogDamaged] | None
+) -> list[tuple[Instrument, BarSize, list[BarFile]]]:
     """The files of all bars that SAGE reads; those without an interval in their name go to ``strange``."""
     found = []
-    for instrument_id, instrument in catalog.instruments().items():
-        for spec in catalog.bar_sizes(instrument_id):
-            size = BarSize.from_nautilus(spec) if spec.endswith(_OURS) else None
-            if size is not None and (files := catalog.files(instrument, size, strange)):
+    for instrument_id, instrument in catalog.instruments(damage).items():
+        for size in _sizes(catalog, instrument_id):
+            if files := catalog.files(instrument, size, strange):
                 found.append((instrument, size, files))
     return found
+
+
+def _sizes(catalog: BarCatalog, instrument_id: str) -> list[BarSize]:
+    """Those of its bars that SAGE reads."""
+    specs = [spec for spec in catalog.bar_sizes(instrument_id) if spec.endswith(OURS)]
+    return [size for spec in specs if (size := BarSize.from_nautilus(spec)) is not None]
 
 
 def _of(
@@ -226,12 +248,23 @@ def _of(
 ) -> list[tuple[Instrument, BarSize, list[BarFile]]]:
     # By the name of its folder: NautilusTrader's AUD/USD.SIM may be called AUDUSD.SIM, too.
     name = urisafe_identifier(instrument_id)
-    found = [one for one in _all(catalog, []) if urisafe_identifier(one[0].id) == name and size in {None, one[1]}]
-    if not found:
-        held = ", ".join(catalog.instruments()) or "nothing"
-        wanted = f"{instrument_id} {size}" if size is not None else instrument_id
-        raise CatalogError(f"{catalog.root}: no bars of {wanted}; the catalog holds {held}")
-    return found
+    damage: list[CatalogDamaged] = []
+    every = _all(catalog, [], damage)
+    found = [one for one in every if urisafe_identifier(one[0].id) == name and size in {None, one[1]}]
+    if found:
+        return found
+    for error in damage:
+        if error.path.parent.name == name:
+            raise error
+    for folder in undefined(catalog.root).get(name, ()):
+        raise no_definition(name, folder)
+    raise _none_of(catalog, instrument_id, size)
+
+
+def _none_of(catalog: BarCatalog, instrument_id: str, size: BarSize | None) -> CatalogError:
+    held = ", ".join(catalog.instruments([])) or "nothing"
+    wanted = f"{instrument_id} {size}" if size is not None else instrument_id
+    return CatalogError(f"{catalog.root}: no bars of {wanted}; the catalog holds {held}")
 
 
 def _holding(instrument: Instrument, size: BarSize, files: list[BarFile]) -> Holding:

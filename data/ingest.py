@@ -18,6 +18,7 @@ from nautilus_trader.model.instruments import Instrument
 from data.bars import BarSize
 from data.calendars import calendar_name, require_calendar
 from data.catalog import BarCatalog, Outcome, Written, describe_interval
+from data.definitions import precision_of_bars
 from data.errors import CatalogError, DataError, OptionError
 from data.finding import find_files, out_of_catalog
 from data.holes import Holes
@@ -239,6 +240,8 @@ def _reported(
             f"{written.bars_kept:,} bars of before stay where these have none for more than a day, "
             f"{written.kept_between}"
         )
+    if written.redefined:
+        report.notes.append("the definition of the instrument was missing, and is written again")
     result = IngestResult(
         instrument=str(instrument.id),
         bar=str(found.size),
@@ -287,6 +290,8 @@ def _instrument_for(
     inferred = measured.precision(kind)
     if measured.noisy:
         notes.append(f"prices carry more digits than a tick has; rounded to {inferred.price} decimals")
+    if instrument is None and (held := precision_of_bars(catalog.root, str(instrument_id))):
+        instrument = make_instrument(instrument_id, kind, held)
     if instrument is None:
         wanted = Precision(
             inferred.price if request.price_precision is None else request.price_precision,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from data.bars import Bars, BarSize, iso
 from data.catalog import BarCatalog, bar_type, rounded, to_nautilus
+from data.definitions import no_definition, undefined
 from data.errors import CatalogError, OptionError
 from data.instruments import Kind, Precision, kind_of, make_instrument, parse_instrument_id
 from data.spreads import HourlySpreads
@@ -114,7 +115,10 @@ def catalog_market(
     # NautilusTrader's own AUD/USD.SIM lies in folders of that name without the stroke.
     instrument = catalog.instrument(str(parse_instrument_id(urisafe_identifier(instrument_id))))
     if instrument is None:
-        held = ", ".join(catalog.instruments()) or "nothing"
+        name = urisafe_identifier(instrument_id)
+        for folder in undefined(root).get(name, ()):
+            raise no_definition(name, folder)
+        held = ", ".join(catalog.instruments([])) or "nothing"
         raise CatalogError(f"{root}: no instrument {instrument_id}; the catalog holds {held}")
     sizes = catalog.bar_sizes(instrument_id)
     size = BarSize.parse(bar) if bar is not None else _only_size(root, instrument_id, sizes)

@@ -42,7 +42,7 @@ def test_a_pair_with_a_stroke_in_its_name_is_found_in_a_catalog(tmp_path: Path, 
     assert check(tmp_path, lambda *_: None).rows == 10 and not check(tmp_path, lambda *_: None).damage
     assert details(catalog, name, None)[0].holding.rows == 10
     assert len(catalog_market(tmp_path, name, "30m").bars) == 10
-    catalog.remove(FX, HALF_HOUR)
+    catalog.remove(str(FX.id), HALF_HOUR)
     assert not holdings(catalog) and list(catalog.instruments()) == ["AUD/USD.SIM"]
 
 
