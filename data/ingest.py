@@ -37,6 +37,7 @@ from data.quality import QualityReport
 from data.reading import ReadOptions
 from data.rejects import Rejects
 from data.reports import REPORTS_DIR, report_stem, tells, write_report
+from data.rereading import earlier_reading, left_over
 from data.sifting import Progress, Sifted, sift_sides
 from data.spool import Spool
 from data.spreads import HourlySpreads
@@ -201,6 +202,7 @@ def _ingested(
         )
     # Before anything is written: whoever takes a source away meanwhile leaves no bars of unknown origin.
     sources = {str(path): sha256_of(path) for path in files}
+    earlier = earlier_reading(report_path, sources, request.options())
     bars_done = 0
 
     def wrote(step: int) -> None:
@@ -209,6 +211,9 @@ def _ingested(
         tell("writing", bars_done, len(bars))
 
     written = catalog.write(bars, instrument, size, wrote, spreads, Holes.of(report.gaps.told))
+    if earlier is not None:
+        left = left_over(catalog, instrument, size, earlier, (bars.first_ns, bars.last_ns), report_path)
+        report.notes.extend([left] if left else [])
     # What tells of earlier bars stays until these are there.
     try:
         return _reported(request, instrument, found, written, sources, rejects, report_path)

@@ -195,6 +195,27 @@ def test_what_a_new_version_of_a_file_leaves_out_goes(tmp_path: Path) -> None:
     assert result.outcome is Outcome.REPLACED and len(held(tmp_path / "catalog")) == 18
 
 
+def test_bars_that_an_earlier_reading_of_the_same_file_left_are_told_of(tmp_path: Path) -> None:
+    catalog, path = tmp_path / "catalog", write_csv(tmp_path / "bars.csv", candles(10))
+    run(path, catalog=catalog)
+    result = run(path, catalog=catalog, read=ReadOptions(stamp="close"))
+    assert (result.outcome, len(held(catalog))) == (Outcome.REPLACED, 11)
+    (told,) = [note for note in result.quality.notes if "earlier reading" in note]
+    assert told.startswith(
+        "1 bars stay outside of these, 2024-01-01T05:00:00Z, from an earlier reading of the same files"
+    )
+    assert f"sage catalog rm {catalog} BTCUSDT.TEST --bar 30m" in told
+    assert told in report_of(result)["notes"]  # type: ignore[operator]
+
+
+def test_bars_that_another_ingest_explains_are_not_told_as_left(tmp_path: Path) -> None:
+    catalog, path = tmp_path / "catalog", write_csv(tmp_path / "bars.csv", candles(10))
+    run(path, catalog=catalog)
+    run(write_csv(tmp_path / "next.csv", candles(10, "2024-01-01 04:30")), catalog=catalog)
+    result = run(path, catalog=catalog, read=ReadOptions(stamp="close"))
+    assert not [note for note in result.quality.notes if "earlier reading" in note]
+
+
 def test_two_sizes_of_one_instrument_live_side_by_side(tmp_path: Path) -> None:
     run(write_csv(tmp_path / "a.csv"), catalog=tmp_path / "catalog")
     run(write_csv(tmp_path / "b.csv", candles(every="1h")), catalog=tmp_path / "catalog")
