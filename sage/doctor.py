@@ -191,7 +191,11 @@ def _places() -> Iterator[Finding]:
     ):
         yield from _place(section, name, path, f"{_bytes(_held(path))} of {what}", variable)
     ledger = default_ledger()
-    yield from _place(section, "trials", ledger.parent, f"{_bytes(_held(ledger))} of sweeps' ledger", "SAGE_TRIALS")
+    if ledger.is_dir():
+        yield Finding(section, "trials", f"{ledger}: is a directory, not the file that counts trials", State.WRONG,
+                      f"name a file in $SAGE_TRIALS, such as {ledger / 'trials.jsonl'}")  # fmt: skip
+    else:
+        yield from _place(section, "trials", ledger.parent, f"{_bytes(_held(ledger))} of sweeps' ledger", "SAGE_TRIALS")
     yield from _disk(section, "temporary", Path(tempfile.gettempdir()), DISK_MIN, "name another place in $TMPDIR")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import OptionError
 from data.places import kept
 from sage.config import BacktestConfig, as_dict
 
@@ -84,6 +85,8 @@ class Ledger:
 
     Raises
     ------
+    OptionError
+        If it is a directory.
     OSError
         If it can be neither read nor written: trials that nobody counts would make every winner look good.
     """
@@ -93,6 +96,10 @@ class Ledger:
         self.damaged_lines = 0
         self._known: dict[str, dict[str, str]] = {}
         self._read_bytes = 0
+        if path.is_dir():
+            raise OptionError(
+                f"{path}: is a directory, not the file that counts trials; name a file with --ledger or in ${VARIABLE}"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab"):
             pass  # that it cannot be written is found out before the first run

@@ -70,6 +70,13 @@ def test_a_place_that_cannot_be_written_is_in_the_way(home: Path) -> None:
     assert findings()["places", "models"]["state"] == "wrong"
 
 
+def test_a_directory_in_the_place_of_the_ledger_is_in_the_way(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_TRIALS", str(home))
+    found = findings()["places", "trials"]
+    assert found["state"] == "wrong" and "is a directory" in found["told"]
+    assert f"such as {home / 'trials.jsonl'}" in found["mend"]
+
+
 def test_what_looks_like_markup_is_told_as_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGE_MODELS", str(home / "[bold]models"))
     assert "[bold]models" in sage().stdout

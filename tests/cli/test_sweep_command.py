@@ -58,6 +58,17 @@ def test_a_sweep_leaves_a_table_a_report_and_says_what_the_best_is_worth(config:
     assert fewer.exit_code == ExitCode.USAGE and "4 runs there are not of this sweep" in fewer.stderr
 
 
+def test_a_directory_in_the_place_of_the_ledger_is_said_in_a_line(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGE_TRIALS", str(tmp_path))
+    told = sage("--config", config, *GRID, "--out", tmp_path / "out")
+    assert told.exit_code == ExitCode.USAGE and len(told.stderr.splitlines()) == 1
+    assert f"{tmp_path}: is a directory" in told.stderr
+    assert "--ledger" in told.stderr and "$SAGE_TRIALS" in told.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_dry_run_prints_the_plan_and_runs_nothing(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
