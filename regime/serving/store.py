@@ -180,9 +180,12 @@ class ForecastStore:
                     self._touch_used()
                 file, digest = write_part(self._directory, self.key, windows_of(keys), values)
         except OSError as error:
+            blocked = isinstance(error, (NotADirectoryError, FileExistsError))
+            why = f"{error.filename or self.root} is no directory" if blocked else error.strerror or error
+            mend = "choose" if blocked else "make room there (sage store prune) or choose"
             raise StoreError(
-                f"{self._directory}: {len(keys)} forecasts could not be kept ({error.strerror or error}); make room "
-                "there (sage store prune) or choose another directory with SAGE_STORE"
+                f"{self._directory}: {len(keys)} forecasts could not be kept ({why}); {mend} another directory with "
+                "SAGE_STORE"
             ) from error
         base = self._adopt(_Part(file, keys, digest))
         self._index.update(zip(keys, range(base, base + len(keys)), strict=True))
