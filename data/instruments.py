@@ -20,6 +20,8 @@ from data.errors import DataError, OptionError
 
 MAX_PRICE_PRECISION = 12
 MAX_SIZE_PRECISION = 9
+_ID_LETTERS = 128
+"""Beside it the longest name of a file, that of a report, has a size, a source and endings: 255 bytes in all."""
 
 _FIAT = frozenset(
     {
@@ -71,6 +73,11 @@ def parse_instrument_id(text: str) -> InstrumentId:
     # NT's catalog builds paths and SQL from identifiers, and fails to read back what has other characters in it.
     if re.fullmatch(r"[A-Za-z0-9._^$#-]+", text.strip()) is None:
         raise OptionError(f"instrument {text!r}: only letters, digits and . _ - ^ $ # can be kept in a catalog")
+    if len(text.strip()) > _ID_LETTERS:
+        raise OptionError(
+            f"instrument {text.strip()[:20]}... has {len(text.strip())} letters; a catalog, which names files by it, "
+            f"takes no more than {_ID_LETTERS}"
+        )
     return InstrumentId.from_str(f"{symbol}.{venue}")
 
 

@@ -127,6 +127,14 @@ def test_an_instrument_that_cannot_be_made_leaves_no_trace(tmp_path: Path) -> No
     assert not (tmp_path / "c").exists()
 
 
+def test_the_longest_identifier_leaves_room_for_every_name_of_a_file(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / f"{'b' * 200}.csv", candles().assign(low=[-1.0, *candles()["low"][1:]]))
+    name = f"{'A' * 123}.TEST"
+    assert run(path, catalog=tmp_path / "c", instrument=name, kind=Kind.EQUITY).bars_written == 7
+    with pytest.raises(StrictRejection):
+        run(path, catalog=tmp_path / "c", instrument=name, strict=True)
+
+
 def test_spaces_around_an_identifier_do_no_harm(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "bars.csv")
     run(path, catalog=tmp_path / "c", instrument=" BTCUSDT.TEST ")

@@ -61,6 +61,13 @@ def test_an_identifier_that_a_catalog_cannot_keep_is_refused(text: str) -> None:
         parse_instrument_id(text)
 
 
+def test_an_identifier_too_long_for_the_name_of_a_file_is_refused() -> None:
+    with pytest.raises(
+        OptionError, match="has 305 letters; a catalog, which names files by it, takes no more than 128"
+    ):
+        parse_instrument_id(f"{'A' * 300}.TEST")
+
+
 def test_a_symbol_may_hold_a_point() -> None:
     instrument_id = parse_instrument_id("BRK.B.NYSE")
     assert (instrument_id.symbol.value, instrument_id.venue.value) == ("BRK.B", "NYSE")
