@@ -373,10 +373,12 @@ def ingest_summary(result: IngestResult) -> None:
     quality = result.quality
     rejected = ", ".join(f"{count} {reason}" for reason, count in quality.rejected.items()) or "none"
     layouts = ", ".join(sorted(set(result.layouts.values())))
+    replaced = [f"{result.bars_before:,} in the same interval"] if result.bars_before else []
+    replaced += ["a damaged file"] if result.damaged_before else []
     wrote = {
         "added": f"{result.bars_written:,} bars",
         "unchanged": f"nothing: the catalog holds these {result.bars_before:,} bars already",
-        "replaced": f"{result.bars_written:,} bars, REPLACING {result.bars_before:,} in the same interval",
+        "replaced": f"{result.bars_written:,} bars, REPLACING {' and '.join(replaced)}",
     }[str(result.outcome)]
     rows = [
         ("layout", layouts),

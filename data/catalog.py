@@ -35,6 +35,7 @@ from data.spreads import HourlySpreads
 
 _EVER = -(2**62), 2**62
 _BAR_SPEC = r"-\d+-[A-Z_]+-[A-Z]+-[A-Z]+"
+_DAMAGED = "damaged"
 SPREADS_DIR = "spreads"
 
 
@@ -51,7 +52,8 @@ class Written:
     """The outcome, how many bars the catalog held before in the interval written, and hours of spreads that went.
 
     ``bars_kept`` are those that stay in holes of the new bars, and are not among those before; ``kept_between`` tells
-    people when. ``redefined`` is whether the instrument's definition was missing beside bars that stay as they are.
+    people when. ``redefined`` is whether the instrument's definition was missing beside bars that stay as they are,
+    ``damaged`` whether a file that could not be read was replaced; the bars before are those that could.
     """
 
     outcome: Outcome
@@ -60,6 +62,7 @@ class Written:
     bars_kept: int = 0
     kept_between: str = ""
     redefined: bool = False
+    damaged: bool = False
 
 
 def bar_type(instrument: Instrument, size: BarSize) -> BarType:
@@ -284,7 +287,9 @@ class BarCatalog:
         except OSError as error:
             left = "the next one that opens it finishes" if (self.root / JOURNAL).exists() else "nothing was changed"
             raise CatalogError(f"{self.root}: writing failed ({error.strerror or error}); {left}") from error
-        return Written(Outcome.REPLACED if before else Outcome.ADDED, before, lost, bars_kept, between)
+        damaged = digest == _DAMAGED
+        outcome = Outcome.REPLACED if before or damaged else Outcome.ADDED
+        return Written(outcome, before, lost, bars_kept, between, damaged=damaged)
 
     def _require_as_made_for(self, instrument: Instrument) -> None:
         """Raise DataError where another ingest has fixed the instrument otherwise since these bars were read."""
@@ -318,7 +323,10 @@ class BarCatalog:
         return self.root / "data" / "bar" / urisafe_identifier(f"{instrument_id}-{size.nautilus}{OURS}")
 
     def _held(self, instrument: Instrument, size: BarSize, span: BarParts, holes: Holes) -> tuple[int, str]:
-        """How many bars there are in the time of others, but for holes, and their digest if there are as many."""
+        """How many bars there are in the time of others, but for holes, and their digest if there are as many.
+
+        It is _DAMAGED where a file cannot be read; the bars are then those that could be read before.
+        """
 
         def outside() -> Iterator[Bars]:
             for part in self.parts(instrument, size, span.first_ns, span.last_ns):
@@ -333,7 +341,7 @@ class BarCatalog:
             return count, sha256_of(outside())
         except CatalogDamaged:
             # A damaged file is what bars are ingested again for.
-            return max(1, count), ""
+            return count, _DAMAGED
 
     def _replace(
         self,

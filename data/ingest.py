@@ -86,7 +86,8 @@ class IngestRequest:
 class IngestResult:
     """What an ingest did. ``report_path`` and ``rejected_path`` are where the details lie.
 
-    ``spreads`` are those of this ingest, where both sides were given.
+    ``spreads`` are those of this ingest, where both sides were given; ``damaged_before`` is whether a file of the
+    catalog was replaced that could not be read, of which ``bars_before`` counts what could.
     """
 
     instrument: str
@@ -103,6 +104,7 @@ class IngestResult:
     report_path: Path
     rejected_path: Path | None
     spreads: HourlySpreads | None = None
+    damaged_before: bool = False
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -114,6 +116,7 @@ class IngestResult:
             "outcome": str(self.outcome),
             "rows_written": self.bars_written,
             "rows_before": self.bars_before,
+            "damaged_before": self.damaged_before,
             "interval": self.interval,
             "price_precision": self.price_precision,
             "size_precision": self.size_precision,
@@ -262,6 +265,7 @@ def _reported(
         report_path=report_path,
         rejected_path=rejected_path,
         spreads=found.spreads,
+        damaged_before=written.damaged,
     )
     provenance = {"sources": sources, "bars_sha256": bars.sha256()}
     if result.outcome is not Outcome.UNCHANGED or not tells(report_path, report.as_dict() | provenance):

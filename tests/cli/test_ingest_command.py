@@ -87,6 +87,15 @@ def test_a_second_and_a_changed_ingest_say_what_they_did(tmp_path: Path) -> None
     assert "REPLACING 8 in the same interval" in ingest(path, tmp_path / "c").stdout
 
 
+def test_a_damaged_file_that_is_replaced_is_called_one(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "bars.csv")
+    ingest(path, tmp_path / "c")
+    (bars,) = (tmp_path / "c" / "data" / "bar").rglob("*.parquet")
+    bars.write_bytes(b"PAR1")
+    told = ingest(path, tmp_path / "c").stdout
+    assert "8 bars, REPLACING a damaged file" in told and "BTCUSDT.TEST 30m: replaced" in told
+
+
 def test_json_holds_counts_gaps_and_the_place_of_rejected_rows(tmp_path: Path) -> None:
     frame = candles(12).drop(index=[5, 6])
     frame.loc[2, "low"] = -1.0
