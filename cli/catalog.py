@@ -155,10 +155,17 @@ def _show_details(found: Details) -> None:
 
 
 def _origin_rows(origin: Origin) -> list[tuple[str, str]]:
-    chosen = ", ".join(f"{name} {value}" for name, value in origin.options.items())
+    chosen = ", ".join(f"{name} {_in_words(value)}" for name, value in origin.options.items())
     rejected = f", {origin.rows_rejected:,} rows rejected" if origin.rows_rejected else ""
     first = f"{origin.at or 'at an unknown time'}: {origin.interval}{rejected}" + (f" ({chosen})" if chosen else "")
     return [("ingested", first), *(("", f"{path}  sha256 {sha256[:16]}…") for path, sha256 in origin.sources.items())]
+
+
+def _in_words(value: Any) -> str:
+    """An option as it was given: several files or columns one behind the other."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}={one}" for name, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _as_dict(found: Details) -> dict[str, Any]:

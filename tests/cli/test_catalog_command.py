@@ -71,6 +71,16 @@ def test_an_instrument_is_shown_with_its_gaps_and_where_it_came_from(catalog: Pa
     assert [len(sha256) for sha256 in newest["sources"].values()] == [64]
 
 
+def test_the_options_of_an_ingest_are_shown_in_words(tmp_path: Path) -> None:
+    place = tmp_path / "catalog"
+    bid, ask = (
+        write_csv(tmp_path / f"{name}.csv", candles(8, base=base)) for name, base in (("bid", 9.0), ("ask", 9.5))
+    )
+    ingest(IngestRequest([bid], place, "GBPUSD.FX", ask=[ask], read=ReadOptions(columns={"close": "close"})))
+    told = " ".join(sage("show", place, "GBPUSD.FX").stdout.split())
+    assert f"ask {ask}" in told and "columns close=close" in told
+
+
 def test_what_is_not_there_is_said_with_what_is(catalog: Path) -> None:
     for arguments in (("show", catalog, "XRPUSDT.TEST"), ("show", catalog, "BTCUSDT.TEST", "--bar", "1h")):
         told = sage(*arguments)
