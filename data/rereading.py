@@ -20,26 +20,26 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Reading:
+class Earlier:
     """First and last close, in ns, of what an earlier reading found in files, and what it was asked for."""
 
     span_ns: Span
     options: dict[str, Any]
 
 
-def earlier_reading(report: Path, sources: dict[str, str], options: dict[str, Any]) -> Reading | None:
+def earlier_reading(report: Path, sources: dict[str, str], options: dict[str, Any]) -> Earlier | None:
     """What a report, before it is replaced, tells of files of these digests that were read with other options."""
     try:
         told = json.loads(report.read_text(encoding="utf-8"))
         if told["sources"] != sources or told["options"] == json.loads(json.dumps(options, default=str)):
             return None
-        return Reading(_span(told["interval"]), dict(told["options"]))
+        return Earlier(_span(told["interval"]), dict(told["options"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
 def left_over(
-    catalog: BarCatalog, instrument: Instrument, size: BarSize, reading: Reading, new_ns: Span, report: Path
+    catalog: BarCatalog, instrument: Instrument, size: BarSize, reading: Earlier, new_ns: Span, report: Path
 ) -> str:
     """What to say of bars of an earlier reading, all but those that another ingest's report explains; or nothing.
 
