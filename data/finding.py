@@ -10,10 +10,10 @@ from nautilus_trader.persistence.funcs import urisafe_identifier
 
 from data.bars import BarSize
 from data.catalog import BarCatalog
+from data.definitions import OURS
 from data.errors import DataError
 
 BAR_FILE_SUFFIXES = (".feather", ".csv", ".csv.gz", ".txt", ".tsv", ".zip", ".parquet", ".arrow", ".arrows", ".ipc")
-_OURS = "-LAST-EXTERNAL"
 
 
 def out_of_catalog(source: Path, instrument_id: str, size: BarSize | None) -> Path:
@@ -34,7 +34,7 @@ def out_of_catalog(source: Path, instrument_id: str, size: BarSize | None) -> Pa
     chosen = [spec for spec in specs if size is None or spec.startswith(f"{size.nautilus}-")]
     of_one_size = len({tuple(spec.split("-")[:2]) for spec in chosen}) == 1
     if of_one_size:
-        chosen = [spec for spec in chosen if spec.endswith(_OURS)] or chosen
+        chosen = [spec for spec in chosen if spec.endswith(OURS)] or chosen
     name = urisafe_identifier(instrument_id)
     if len(chosen) == 1:
         return folder / f"{name}-{chosen[0]}"
