@@ -81,6 +81,11 @@ def whole() -> WalkForward:
     return walk_forward(walking(GRID), market=market_of(bars=BARS))
 
 
+def test_a_window_that_is_longer_than_the_bars_is_refused() -> None:
+    with pytest.raises(DataError, match="no window of 100,000 fits"):
+        folds_of(288, WalkForwardConfig(fold_bars=100_000, train_bars=100))
+
+
 def test_bars_after_a_window_change_nothing_in_it_nor_what_is_chosen_for_it(whole: WalkForward) -> None:
     for result in whole.folds[:-1]:
         other = walk_forward(walking(GRID), market=changed_from(whole.market, result.fold.stop))
