@@ -150,7 +150,8 @@ def planned_length(directory: Path) -> tuple[float | None, int | None]:
 def _require_place(directory: Path, *, resume: bool) -> None:
     """Refuse a place that is not empty for a new soak, and one without a journal to go on with."""
     if resume:
-        read_journal(directory)
+        if not (directory / JOURNAL).exists():
+            read_journal(directory)  # tells why there is nothing to go on with
     elif directory.exists() and (not directory.is_dir() or any(path.name != LOCK for path in directory.iterdir())):
         told = "; to go on with it: --resume" if (directory / JOURNAL).exists() else "; choose another place"
         raise OptionError(f"--out {directory}: is there already and not empty{told}")
