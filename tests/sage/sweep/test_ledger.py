@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.errors import OptionError
 from sage.config import BacktestConfig, with_keys
 from sage.sweep.ledger import VARIABLE, DailyReturns, Ledger, default_ledger, idea_of
 
@@ -89,7 +90,13 @@ def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError):
+        Ledger(tmp_path / "file" / "trials.jsonl")
+
+
+def test_a_directory_is_refused_with_the_way_to_mend_it(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"is a directory.*--ledger"):
         Ledger(tmp_path)
 
 
