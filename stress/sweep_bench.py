@@ -1,15 +1,16 @@
 """What a sweep costs beside its backtests: ``python -m stress.sweep_bench [RUNS [BARS]]``.
 
-As many runs a worker on a warm store by one worker and by all cores, in turns, so that both meet the same neighbours.
-Printed are seconds a run, the share of linear scaling, seconds of a worker's time a run beside the backtest and its
-figures (starting workers, handing out, writing, judging), and memory of parent and workers.
+One sweep of so many runs by all cores on a warm store, between two by one worker alone that make a quarter of them
+each, so that both meet the same neighbours. Printed are seconds a run, the share of linear scaling, milliseconds of a
+worker's time a run beside the backtest and its figures (starting workers, handing out, writing, judging, waiting for
+the last run), and memory of parent and workers. Linear is what the backtests alone take by one worker: what a sweep
+costs beside them counts against it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -26,7 +27,6 @@ from sage.sweep.sweep import Swept, sweep
 from sage.sweep.workers import LocalWorkers
 
 RUNS, BARS = 200, 20_000
-ROUNDS = 2
 _MB = 1e6
 
 
@@ -66,27 +66,28 @@ def measure(runs: int, workers: int, bars: int, place: Path, first: int) -> tupl
 def main(runs: int = RUNS, bars: int = BARS) -> None:
     """Print it."""
     cores = len(os.sched_getaffinity(0))
-    alone = max(2, runs // (ROUNDS * cores))
     with tempfile.TemporaryDirectory(prefix="sage-sweep-bench-") as name:
         place = Path(name)
         measure(2, 1, bars, place, first=0)  # fills the store
-        single: list[float] = []
-        many: list[float] = []
-        overheads: list[float] = []
         memory = Memory()
+        seconds: list[float] = []
+        backtest_s: list[float] = []
+        beside: list[float] = []
         with Sampler(memory, every_s=1.0):
-            for turn in range(ROUNDS):
-                _, seconds = measure(alone, 1, bars, place, first=2 * turn + 1)
-                single.append(seconds / alone)
-                swept, seconds = measure(runs // ROUNDS, cores, bars, place, first=2 * turn + 2)
-                many.append(seconds / (runs // ROUNDS))
-                overheads.append(many[-1] * cores - statistics.fmean(row["seconds"] for row in swept.rows))
-                sys.stderr.write(f"turn {turn + 1}: {single[-1]:.2f} s a run alone, {many[-1]:.2f} s with {cores}\n")
-    one, all_cores = statistics.median(single), statistics.median(many)
+            for turn, (workers, count) in enumerate([(1, runs // 4), (cores, runs), (1, runs // 4)], 1):
+                swept, wall_s = measure(max(2, count), workers, bars, place, first=turn)
+                made = len(swept.rows)
+                seconds.append(wall_s / made)
+                backtest_s.append(sum(row["seconds"] for row in swept.rows) / made)
+                beside.append(wall_s * workers / made - backtest_s[-1])
+                told = f"{seconds[-1]:.2f} s a run, {backtest_s[-1]:.2f} s a backtest, {1e3 * beside[-1]:.0f} ms beside"
+                sys.stderr.write(f"{made} runs by {workers}: {told}\n")
+    alone, together = (seconds[0] + seconds[2]) / 2, seconds[1]
     early, late = memory.parent_mb[len(memory.parent_mb) // 4], memory.parent_mb[-1]
-    print(f"{runs} runs of {bars:,} bars: {one:.2f} s a run with one worker, {all_cores:.2f} s with {cores}")
-    print(f"scaling {one / all_cores / cores:.2f} of linear (target: 0.85 or more)")
-    print(f"beside the backtest {1e3 * statistics.median(overheads):.0f} ms a run (target: under 150)")
+    print(f"{runs} runs of {bars:,} bars: {alone:.2f} s a run with one worker, {together:.2f} s with {cores}")
+    linear = (backtest_s[0] + backtest_s[2]) / 2 / cores
+    print(f"scaling {linear / together:.2f} of linear (target: 0.85 or more)")
+    print(f"beside the backtest {1e3 * beside[1]:.0f} ms a run (target: under 150)")
     print(f"parent {early:.0f} MB at a quarter, {late:.0f} MB at the end; workers {memory.worker_mb:.0f} MB at most")
 
 
