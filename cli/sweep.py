@@ -182,7 +182,7 @@ def _with_grid(
         found = dataclasses.replace(found, windows=WindowConfig(**({"train_bars": TRAIN_BARS} | chosen)))
     elif found.windows is not None:
         found = dataclasses.replace(found, windows=dataclasses.replace(found.windows, **chosen))
-    return dataclasses.replace(
+    found = dataclasses.replace(
         found,
         axes=(*kept, *own),
         draws=found.draws if drawn[0] is None else drawn[0],
@@ -190,6 +190,12 @@ def _with_grid(
         instruments=tuple(instruments) if instruments else found.instruments,
         periods=tuple(map(parse_period, periods)) if periods else found.periods,
     )
+    if not found.axes and found.windows is None and max(len(found.instruments), len(found.periods)) < 2:
+        raise OptionError(
+            "nothing to vary: name values with --set KEY=1,2,3, or several of --instrument or --period, or windows "
+            "with --test-bars; a run alone is that of sage backtest"
+        )
+    return found
 
 
 def _with_absolute_places(base: Any) -> Any:

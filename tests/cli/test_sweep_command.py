@@ -84,6 +84,9 @@ def test_a_dry_run_prints_the_plan_and_runs_nothing(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        ((), ExitCode.USAGE, "nothing to vary"),
+        (("--period", "2020-01-01..2021-01-01"), ExitCode.USAGE, "nothing to vary"),
+        (("--set", "sizing.target_volatility="), ExitCode.USAGE, "no values"),
         (("--set", "sizing.target_volatilty=1,2"), ExitCode.USAGE, "target_volatility"),
         (("--set", "sizing.target_volatility"), ExitCode.USAGE, "write KEY=VALUES"),
         (("--set", "sizing.target_volatility=0.1~0.2"), ExitCode.USAGE, "--draws N"),
