@@ -37,7 +37,7 @@ from data.quality import QualityReport
 from data.reading import ReadOptions
 from data.rejects import Rejects
 from data.reports import REPORTS_DIR, report_stem, tells, write_report
-from data.rereading import earlier_reading, left_over
+from data.rereading import EARLIER, Earlier, earlier_readings, left_over
 from data.sifting import Progress, Sifted, sift_sides
 from data.spool import Spool
 from data.spreads import HourlySpreads
@@ -205,7 +205,7 @@ def _ingested(
         )
     # Before anything is written: whoever takes a source away meanwhile leaves no bars of unknown origin.
     sources = {str(path): sha256_of(path) for path in files}
-    earlier = earlier_reading(report_path, sources, request.options())
+    earlier = earlier_readings(report_path, sources, request.options())
     bars_done = 0
 
     def wrote(step: int) -> None:
@@ -214,12 +214,12 @@ def _ingested(
         tell("writing", bars_done, len(bars))
 
     written = catalog.write(bars, instrument, size, wrote, spreads, Holes.of(report.gaps.told))
-    if earlier is not None:
-        left = left_over(catalog, instrument, size, earlier, (bars.first_ns, bars.last_ns), report_path)
-        report.notes.extend([left] if left else [])
+    left = left_over(catalog, instrument, size, earlier, (bars.first_ns, bars.last_ns), report_path)
+    report.notes.extend(told for _, told in left)
     # What tells of earlier bars stays until these are there.
     try:
-        return _reported(request, instrument, found, written, sources, rejects, report_path)
+        readings = [reading for reading, _ in left]
+        return _reported(request, instrument, found, written, sources, readings, rejects, report_path)
     except OSError as error:
         raise CatalogError(
             f"{report_path}: the bars are in the catalog, but the report could not be saved that tells where they came "
@@ -233,6 +233,7 @@ def _reported(
     found: Sifted,
     written: Written,
     sources: dict[str, str],
+    earlier: list[Earlier],
     rejects: Rejects,
     report_path: Path,
 ) -> IngestResult:
@@ -271,7 +272,8 @@ def _reported(
     if result.outcome is not Outcome.UNCHANGED or not tells(report_path, report.as_dict() | provenance):
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         told = {"ingested_at": now, "options": request.options(), **provenance}
-        write_report(report_path, result.as_dict() | told)
+        before = {EARLIER: [reading.as_dict() for reading in earlier]} if earlier else {}
+        write_report(report_path, result.as_dict() | told | before)
     return result
 
 

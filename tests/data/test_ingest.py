@@ -216,6 +216,23 @@ def test_bars_that_an_earlier_reading_of_the_same_file_left_are_told_of(tmp_path
     assert told in report_of(result)["notes"]  # type: ignore[operator]
 
 
+def test_bars_that_an_earlier_reading_left_are_told_of_until_they_are_gone(tmp_path: Path) -> None:
+    catalog, path = tmp_path / "catalog", write_csv(tmp_path / "bars.csv", candles(10))
+    run(path, catalog=catalog)
+    for _ in range(3):
+        result = run(path, catalog=catalog, read=ReadOptions(stamp="close"))
+        assert [note for note in report_of(result)["notes"] if "earlier reading" in note]  # type: ignore[attr-defined]
+    assert result.outcome is Outcome.UNCHANGED
+    # Read as it was at first, it has that bar, and lacks the first one of the reading between.
+    result = run(path, catalog=catalog)
+    (told,) = [note for note in result.quality.notes if "earlier reading" in note]
+    assert "1 bars stay outside of these, 2024-01-01T00:00:00Z" in told and "with stamp close" in told
+    for file in (catalog / "data" / "bar").rglob("*.parquet"):
+        file.unlink()
+    result = run(path, catalog=catalog)
+    assert not [note for note in report_of(result)["notes"] if "earlier reading" in note]  # type: ignore[attr-defined]
+
+
 def test_bars_that_another_ingest_explains_are_not_told_as_left(tmp_path: Path) -> None:
     catalog, path = tmp_path / "catalog", write_csv(tmp_path / "bars.csv", candles(10))
     run(path, catalog=catalog)
