@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
+from data.ahead import one_ahead
 from data.bars import Bars, iso
 from data.errors import CatalogDamaged, CatalogError
 from data.fixed import as_bars, as_batch
@@ -110,12 +111,11 @@ def write_file(
     # Without checksums most single changed bits would be read as other prices, and nobody would know.
     options = {"use_dictionary": False, "write_page_checksum": True}
     with pyarrow.parquet.ParquetWriter(directory / name, schema, **options) as writer:
-        for bars in parts:
-            for begin in range(0, len(bars), _CHUNK):
-                part = bars[slice(begin, begin + _CHUNK)]
-                writer.write_batch(as_batch(part, schema), row_group_size=_ROW_GROUP)
-                if on_progress is not None:
-                    on_progress(len(part))
+        chunks = (bars[slice(begin, begin + _CHUNK)] for bars in parts for begin in range(0, len(bars), _CHUNK))
+        for batch in one_ahead(as_batch(chunk, schema) for chunk in chunks):
+            writer.write_batch(batch, row_group_size=_ROW_GROUP)
+            if on_progress is not None:
+                on_progress(batch.num_rows)
 
 
 def _to_name(ts_ns: int) -> str:

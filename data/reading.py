@@ -170,8 +170,12 @@ def _numbers(column: pd.Series, path: Path, name: str, first: bool) -> FloatArra
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     try:
         # Arrow parses text to the nearest float64, and much faster than pandas, but gives up at the first bad cell.
-        text = pyarrow.compute.utf8_trim_whitespace(pa.array(column, type=pa.string()))
-        return np.asarray(text.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+        text = pa.array(column, type=pa.string())
+        try:
+            cast = text.cast(pa.float64())
+        except pa.ArrowInvalid:
+            cast = pyarrow.compute.utf8_trim_whitespace(text).cast(pa.float64())
+        return np.asarray(cast.to_numpy(zero_copy_only=False), dtype=np.float64)
     except (pa.ArrowException, TypeError):
         numbers = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
     require_no_commas(column, path, name)

@@ -22,6 +22,7 @@ import pyarrow.compute
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from data.ahead import one_ahead
 from data.batches import (
     BOMB_BYTES,
     BOMB_RATIO,
@@ -40,8 +41,8 @@ _DAMAGE = (
 # And what pandas raises on a description of its own columns that is damaged.
 _DAMAGE_TOLD = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError)
 
-_BLOCK_BYTES = 16 * 2**20
-"""How much of a file is looked at at once; no line may be longer."""
+_BLOCK_BYTES = 2 * 2**20
+"""How much of a file is looked at at once; no line may be longer. Arrow reads some thirty of them ahead."""
 _HEAD_BYTES = 1 << 16
 
 _ARROW_STREAM = b"\xff\xff\xff\xff"
@@ -81,7 +82,7 @@ def open_tables(path: Path) -> Generator[SourceTable]:
     """
     try:
         empty = True
-        for table in _tables(path):
+        for table in one_ahead(_tables(path)):
             empty = False
             yield table
         if empty:

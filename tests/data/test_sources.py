@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from data.errors import AmbiguousSource, DataError, OptionError
-from data.reading import ReadOptions
+from data.reading import ReadOptions, together
 from data.sources import read_source
 from tests.data.files import candles, kline_lines, opens, read, write_csv, write_text
 
@@ -551,8 +551,10 @@ def test_rows_keep_their_numbers_beside_broken_and_blank_ones(tmp_path: Path) ->
 
 
 def test_rows_keep_their_numbers_in_a_file_of_many_blocks(tmp_path: Path) -> None:
-    lines = candles(40_000, every="1min").to_csv(index=False).splitlines()
-    lines[30_000] += ",7"
-    raw = read(write_text(tmp_path / "bars.csv", *lines))
-    assert [row for row, _ in raw.broken_rows] == [30_001]
-    assert raw.row.tolist() == [*range(2, 30_001), *range(30_002, 40_002)]
+    lines = candles(120_000, every="1min").to_csv(index=False).splitlines()
+    lines[100_000] += ",7"
+    parts = list(read_source(write_text(tmp_path / "bars.csv", *lines), ReadOptions()))
+    assert len(parts) > 1
+    raw = together(parts)
+    assert [row for row, _ in raw.broken_rows] == [100_001]
+    assert raw.row.tolist() == [*range(2, 100_001), *range(100_002, 120_002)]
