@@ -2,7 +2,7 @@
 
 A CSV of minute klines is read by pyarrow, all at once, and the columns of a bar are written back as Parquet; beside
 it, in turns, the same file is ingested: recognised, checked row by row, and written as NautilusTrader's fixed-point
-numbers. Each in a process of its own, whose peak of memory is told; and once more with a fourth of the rows, for what
+numbers. Each in a process of its own, whose peak of memory is told; and once more with four times the rows, for what
 grows with the file.
 """
 
@@ -25,7 +25,7 @@ from data.ingest import IngestRequest, ingest
 from data.synthetic import Simulation, SyntheticConfig
 
 ROWS = 2_000_000
-ROUNDS = 3
+ROUNDS = 9
 _PART = 100_000
 _BAR_COLUMNS = [f"f{number}" for number in range(6)]
 
@@ -60,7 +60,7 @@ def main(rows: int = ROWS) -> None:
     """Print it."""
     with tempfile.TemporaryDirectory(prefix="sage-ingest-bench-") as name:
         place = Path(name)
-        sources = {count: place / f"klines-{count}.csv" for count in (rows // 4, rows)}
+        sources = {count: place / f"klines-{count}.csv" for count in (rows, 4 * rows)}
         for count, source in sources.items():
             write_klines(source, count)
         theirs: list[Measured] = []
@@ -69,12 +69,12 @@ def main(rows: int = ROWS) -> None:
             theirs.append(_alone(by_pyarrow, sources[rows], place / f"{turn}.parquet"))
             ours.append(_alone(by_sage, sources[rows], place / f"catalog-{turn}"))
             sys.stderr.write(f"turn {turn + 1}: pyarrow {theirs[-1][0]:.2f} s, ingest {ours[-1][0]:.2f} s\n")
-        less = _alone(by_sage, sources[rows // 4], place / "catalog-less")
+        more = _alone(by_sage, sources[4 * rows], place / "catalog-more")
     alone, beside = (statistics.median(seconds for seconds, _ in side) for side in (theirs, ours))
     print(f"{rows:,} rows: pyarrow {alone:.2f} s, ingest {beside:.2f} s ({rows / beside:,.0f} rows/s)")
     print(f"rate beside pyarrow's {alone / beside:.2f} (target: 0.5 or more)")
-    peak, fewer = max(peak for _, peak in ours), f"{less[1]:.0f} MB for {rows // 4:,} rows"
-    print(f"peak memory {fewer}, {peak:.0f} MB for {rows:,} (pyarrow: {theirs[0][1]:.0f} MB)")
+    peak, for_more = max(peak for _, peak in ours), f"{more[1]:.0f} MB for {4 * rows:,}"
+    print(f"peak memory {peak:.0f} MB for {rows:,} rows (pyarrow: {theirs[0][1]:.0f} MB), {for_more}")
 
 
 def _copy(source: Path, out: Path) -> None:
