@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -140,6 +141,8 @@ def _signal_name(number: int) -> str:
 
 def _begin_worker(parent: int) -> None:
     end_with(parent)
+    # The pool tells its workers to end when they may be about to: Python would complain of a handler that is gone.
+    atexit.register(signal.signal, signal.SIGTERM, signal.SIG_DFL)
     # Results are the parent's to print: what a user's code says is a message.
     os.dup2(2, 1)
     # Runs in parallel: threads of a library's own would only be in each other's way.
