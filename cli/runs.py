@@ -45,18 +45,16 @@ def show(
 ) -> None:
     """Show a run: its headline figures, and what else lies in its directory."""
     with errors_as_exit_codes():
-        from cli.render import result_console, table_of
         from sage.runs import summary_of
 
         found = summary_of(run)
         names = sorted(path.name for path in run.iterdir() if not path.name.startswith("."))
         if as_json:
             typer.echo(json.dumps(_as_dict(found) | {"contents": names}, indent=2))
-            return
-        rows = [("made", found.created), *((name, _told(value)) for name, value in found.figures.items())]
-        rows += [("problem", found.problem)] if found.problem else []
-        rows.append(("contents", ", ".join(names)))
-        result_console().print(table_of(rows, f"[bold]{found.kind} {run}[/bold]"), highlight=False)
+        else:
+            _show_one(found, names)
+        if found.problem:
+            raise typer.Exit(int(ExitCode.BAD_DATA))
 
 
 @runs.command()
@@ -97,6 +95,15 @@ def rm(
             typer.echo(f"removed {run.directory}")
 
 
+def _show_one(found: RunSummary, names: list[str]) -> None:
+    from cli.render import result_console, table_of
+
+    rows = [("made", found.created), *((name, _told(value)) for name, value in found.figures.items())]
+    rows += [("problem", found.problem)] if found.problem else []
+    rows.append(("contents", ", ".join(names)))
+    result_console().print(table_of(rows, f"[bold]{found.kind} {found.directory}[/bold]"), highlight=False)
+
+
 def _show_list(found: list[RunSummary]) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -108,10 +115,15 @@ def _show_list(found: list[RunSummary]) -> None:
         table.add_column(name)
     for run in found:
         told = run.problem or ", ".join(
-            f"{name.rpartition('.')[2]} {_told(value)}" for name, value in run.figures.items() if value is not None
+            f"{_short(name)} {_told(value)}" for name, value in run.figures.items() if value is not None
         )
         table.add_row(*map(Text, (str(run.directory), str(run.kind or "?"), run.created, told)))
     result_console().print(table, highlight=False)
+
+
+def _short(name: str) -> str:
+    """What a headline is called in a list: "coverage.realised" is the coverage, "winner.sharpe" the Sharpe ratio."""
+    return name.removesuffix(".probability").removesuffix(".realised").rpartition(".")[2]
 
 
 def _show_comparison(found: Comparison) -> None:

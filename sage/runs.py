@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import DataError, OptionError
+from regime.files import LOCK, alone_in
 from sage.compare import Difference, first_difference
 from sage.replay import read_recording
 
@@ -188,7 +190,9 @@ def remove(directory: Path) -> None:
     Raises
     ------
     DataError
-        If it is no run.
+        If it is no run, or too damaged to tell.
+    OptionError
+        If it is still at work.
     OSError
         If it cannot be removed.
     """
@@ -196,13 +200,19 @@ def remove(directory: Path) -> None:
     if kind is None:
         raise DataError(f"{directory}: is no run, and stays: it holds none of {', '.join(_MARKS.values())}")
     name = _MADE_FROM[kind][0]
-    if "versions" not in _read(directory / name):
+    try:
+        told = _read(directory / name)
+    except DataError as error:
+        raise DataError(f"{error}; nothing tells whose it is, and it stays: remove it by hand") from error
+    if "versions" not in told:
         # Others have a manifest.json, too.
         raise DataError(f"{directory}: stays, for its {name} does not tell by which SAGE it was made")
     directory = directory.resolve()
-    # Gone at once, whatever happens while its files are removed.
-    doomed = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.removed")
-    os.replace(directory, doomed)
+    at_work = OptionError(f"{directory}: is still at work, and stays; wait for its end, or interrupt it")
+    with alone_in(directory, at_work) if (directory / LOCK).exists() else nullcontext():
+        # Gone at once, whatever happens while its files are removed.
+        doomed = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.removed")
+        os.replace(directory, doomed)
     shutil.rmtree(doomed)
 
 

@@ -151,6 +151,33 @@ def test_a_run_goes_when_asked_twice(made: Path, tmp_path: Path) -> None:
     assert told.exit_code == 0 and "removed" in told.stdout and not list(tmp_path.iterdir())
 
 
+def test_a_run_that_is_still_at_work_stays(tmp_path: Path) -> None:
+    place = tmp_path / "sweep"
+    plan = plan_of(SweepConfig(BASE, (Axis("sizing.target_volatility", (0.1, 0.4)),)))
+    refused: list[Result] = []
+
+    class Meanwhile(Silent):
+        def advance(self, steps: int, note: str = "") -> None:
+            if not refused:
+                refused.append(sage("rm", place, "--yes"))
+
+    found = sweep(plan, place, LocalWorkers(1), Ledger(tmp_path / "trials.jsonl"), Meanwhile())
+    assert refused[0].exit_code == ExitCode.USAGE and "is still at work" in refused[0].stderr
+    write_results(found, str(place), None)
+    assert sage("show", place).exit_code == 0
+    assert sage("rm", place, "--yes").exit_code == 0 and not place.exists()
+
+
+def test_a_run_that_is_damaged_is_shown_with_the_problem_and_stays_for_a_person_to_remove(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text("{")
+    shown = sage("show", tmp_path / "run")
+    assert shown.exit_code == ExitCode.BAD_DATA and "problem" in shown.stdout
+    told = sage("rm", tmp_path / "run", "--yes")
+    assert told.exit_code == ExitCode.BAD_DATA and "by hand" in told.stderr
+    assert (tmp_path / "run").exists()
+
+
 def test_where_there_are_no_runs_it_says_so(tmp_path: Path) -> None:
     assert "holds no runs" in sage("ls", tmp_path).stdout
     told = sage("ls", tmp_path / "none")
