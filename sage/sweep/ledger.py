@@ -41,8 +41,8 @@ def idea_of(config: BacktestConfig, made_of: Iterable[str] = ()) -> str:
     anew, under whatever name.
     """
     values = as_dict(config)
-    values["data"] = values["data"]["synthetic"] if values["data"]["source"] == "synthetic" else None
-    values.pop("watch")
+    for what in ("data", "watch"):
+        values.pop(what)
     values["model"].pop("store_dir")
     text = json.dumps([values, *made_of], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LETTERS]

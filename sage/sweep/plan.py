@@ -25,6 +25,7 @@ MarketKey = tuple[DataConfig, int]
 """Data, and the seed of simulated bars."""
 
 _KEY_LETTERS = 16
+_MARKET_LETTERS = 8
 _OF_A_WINDOW = ("context_bars", "horizon_bars", "model_min_bars", "max_gap_bars", "closure_seconds", "max_rejects",
                 "seasonal")  # fmt: skip
 
@@ -143,8 +144,9 @@ def plan_of(config: SweepConfig) -> Plan:
     base = config.backtest
     require_varied(config.axes, config.draws)
     _require_apart(config.periods)
-    if config.instruments and base.data.source != "catalog":
-        raise OptionError("--instrument goes with --catalog")
+    for option, given in (("--instrument", config.instruments), ("--period", config.periods)):
+        if given and base.data.source != "catalog":
+            raise OptionError(f"{option} goes with --catalog")
     axes = [axis.in_whole_numbers() if holds_whole_numbers(base, axis.key) else axis for axis in config.axes]
     chosen = points(axes, config.draws, config.seed)
     _require_size(config, len(chosen))
@@ -164,7 +166,7 @@ def plan_of(config: SweepConfig) -> Plan:
         for instrument, period, settings in _markets(config, settings_of[number]):
             key = market_key(settings)
             if key not in markets:
-                markets[key] = _facts(market_of(key))
+                markets[key] = _facts(key)
             trial = trials.setdefault((number, instrument), len(trials))
             for window in _windows(config, settings, markets[key].bars, horizon_bars):
                 task = Task(len(tasks), trial, values, settings, period, window)
@@ -204,8 +206,14 @@ def _markets(config: SweepConfig, settings: BacktestConfig) -> Iterator[tuple[st
             yield instrument, period, dataclasses.replace(settings, data=chosen)
 
 
-def _facts(market: Market) -> MarketFacts:
+def _facts(key: MarketKey) -> MarketFacts:
+    market = market_of(key)
     question = f"{market.instrument.id} {market.size}"
+    data, seed = key
+    if data.source == "synthetic":
+        # Each seed is a market of its own; more bars are more of the same one.
+        made = json.dumps(dataclasses.asdict(dataclasses.replace(data.synthetic, bars=0, seed=seed)))
+        question += f" simulated {hashlib.sha256(made.encode()).hexdigest()[:_MARKET_LETTERS]}"
     return MarketFacts(len(market.bars), question, market.kind.trading_days_per_year)
 
 

@@ -45,6 +45,15 @@ def test_a_seed_may_be_an_axis_and_makes_a_market_of_its_own() -> None:
     assert len(plan.markets) == 2
 
 
+def test_what_is_asked_of_a_simulated_market_is_told_by_its_making_and_not_by_its_length() -> None:
+    def question(**changes: Any) -> str:
+        (facts,) = plan_of(SweepConfig(with_keys(BASE, changes))).markets.values()
+        return facts.question
+
+    assert question() == question(**{"data.synthetic.bars": 500})
+    assert len({question(), question(seed=5), question(**{"data.synthetic.drift": 0.2})}) == 3
+
+
 @pytest.mark.parametrize(
     ("text", "draws", "values"),
     [
@@ -78,6 +87,7 @@ def test_without_anything_to_vary_there_is_one_run() -> None:
         ({"axes": (Axis("sizing.target_volatility", (-1.0,)),)}, "target_volatility=-1.0: target_volatility must"),
         ({"axes": (Axis("ensemble.vote_limit_ms", (0.0, 0)),)}, "one and the same"),
         ({"instruments": ("BTCUSDT.TEST",)}, "--instrument goes with --catalog"),
+        ({"periods": (Period("2023-01-01"),)}, "--period goes with --catalog"),
         ({"periods": (Period("2023-01-01", "2023-06-30"), Period("2023-06-01", "2024-01-01"))}, "overlap"),
         ({"backtest": dataclasses.replace(BASE, model=ModelConfig(online=True))}, "reads forecasts from the store"),
         ({"backtest": dataclasses.replace(BASE, model=ModelConfig(store=False))}, "reads forecasts from the store"),
