@@ -237,6 +237,8 @@ def validate(config: BacktestConfig) -> None:
         *_limits(config),
         *_marks(config.watch),
         (config.data.synthetic.bars >= 2, "a market needs 2 bars or more"),
+        (config.data.synthetic.seed == SyntheticConfig().seed,
+         "data.synthetic.seed: the seed of the simulated market stands at the top level, as seed"),
         (1 <= breaker.minimum_calls <= breaker.window_calls,
          "regime.breaker.minimum_calls must lie between 1 and window_calls"),
         (breaker.failure_rate > 0 and breaker.slow_rate > 0, "regime.breaker's rates must be positive"),

@@ -21,6 +21,10 @@ This page is made from the classes: `make docs`.
 """
 
 
+_NOT_SET = {"data.synthetic.seed"}
+"""Keys that a file may not set: the top level's ``seed`` is this one."""
+
+
 def reference() -> str:
     """The page, as Markdown."""
     return "\n".join([_TITLE, *_sections(BacktestConfig(), ""), ""])
@@ -32,7 +36,12 @@ def _sections(config: Any, prefix: str) -> Iterator[str]:
     yield f"## {f'`[{prefix}]`' if prefix else 'Top level'}\n"
     yield _prose(type(config)) + "\n"
     fields = dataclasses.fields(config)
-    plain = [item for item in fields if not dataclasses.is_dataclass(getattr(config, item.name))]
+    named = {item.name: f"{prefix}.{item.name}" for item in fields}
+    plain = [
+        item
+        for item in fields
+        if not dataclasses.is_dataclass(getattr(config, item.name)) and named[item.name] not in _NOT_SET
+    ]
     if plain:
         yield "| key | type | default |\n|---|---|---|"
         for item in plain:

@@ -111,6 +111,7 @@ def test_numbers_that_make_no_sense_are_refused(part: str, field: str, value: fl
         ('[ensemble]\nalphas = ["trend", "carry"]\n', "no alpha carry; there are forecast"),
         ('[ensemble]\nalphas = ["trend", "trend"]\n', "names one twice"),
         ("[ensemble]\nalphas = []\n", "one alpha is needed"),
+        ("[data.synthetic]\nseed = 3\n", r"data\.synthetic\.seed: .* at the top level"),
     ],
 )
 def test_limits_that_contradict_each_other_are_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -29,7 +29,12 @@ def test_the_page_is_that_of_the_classes() -> None:
     assert PAGE.read_text() == reference(), "make docs"
 
 
-@pytest.mark.parametrize(("table", "key"), keys(BacktestConfig()))
+def test_the_seed_of_a_simulated_market_is_told_where_it_is_set() -> None:
+    section = reference().partition("## `[data.synthetic]`\n")[2].partition("\n## ")[0]
+    assert "`bars`" in section and "`seed`" not in section
+
+
+@pytest.mark.parametrize(("table", "key"), [one for one in keys(BacktestConfig()) if one != ("data.synthetic", "seed")])
 def test_every_key_is_told_in_its_table(table: str, key: str) -> None:
     head = f"`[{table}]`" if table else "Top level"
     section = reference().partition(f"## {head}\n")[2].partition("\n## ")[0]
