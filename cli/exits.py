@@ -72,7 +72,9 @@ def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
         _leave(ExitCode.INTERNAL, error)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        _leave(ExitCode.INTERNAL, f"{place}{error.strerror or error}; nothing was written")
+        # Standard output has no name: what was made may all be there, and only nobody told.
+        left = "nothing was written there" if place else "what was finished by then is kept"
+        _leave(ExitCode.INTERNAL, f"{place}{error.strerror or error}; {left}")
     except SystemExit as error:
         # Nobody here asks Python to end: it was the code of a user or of a library, and says nothing about the result.
         traceback.print_exc(file=sys.stderr)

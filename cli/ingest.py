@@ -116,7 +116,11 @@ def ingest(
         with render.LiveProgress() as progress:
             if asked is not None:
                 request = _brought(request, asked, archive, downloads, progress.reach)
-            result = run_ingest(request, progress.reach)
+            try:
+                result = run_ingest(request, progress.reach)
+            except KeyboardInterrupt:
+                left = f"{catalog} holds all of the bars, or what it held before; the same again finishes the work"
+                raise KeyboardInterrupt(left) from None
         if as_json:
             typer.echo(json.dumps(result.as_dict(), indent=2))
         else:

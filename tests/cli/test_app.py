@@ -47,6 +47,17 @@ def test_the_shell_completes_commands_and_options(typed: str, word: int, complet
     assert done.stdout.split() == completed
 
 
+def test_a_result_that_cannot_be_printed_is_not_called_unmade(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("sage")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [script, "runs", "ls", tmp_path], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env=clean_environment(),
+        )  # fmt: skip
+    assert done.returncode == ExitCode.INTERNAL
+    assert done.stderr == "sage: No space left on device; what was finished by then is kept\n"
+
+
 def test_version_is_that_of_the_distribution() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("sage 0.")
     assert CliRunner().invoke(app, ["backtest", "--version"]).stdout.startswith("sage 0.")
