@@ -30,6 +30,7 @@ _FIAT = frozenset(
     }
 )  # fmt: skip
 _CRYPTO_QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "DAI", "BTC", "ETH", "BNB", "XBT")
+_STABLE = frozenset({"USDT", "USDC", "FDUSD", "BUSD", "TUSD"})
 _METALS = frozenset({"XAU", "XAG", "XPT", "XPD"})
 
 
@@ -115,7 +116,8 @@ def _split_pair(symbol: str) -> tuple[str, str] | None:
 
 def _is_currency(base: str, quote: str) -> bool:
     if quote in _CRYPTO_QUOTES:
-        return len(base) >= 2
+        # "SBTC" may be a ticker; no ticker ends in a stable coin.
+        return len(base) >= 2 or quote in _STABLE
     return base in _FIAT or base in _METALS or Currency.from_internal_map(base) is not None
 
 

@@ -30,6 +30,8 @@ from data.instruments import (
         ("BTC-USD", Kind.CRYPTO),
         ("ADA_BTC", Kind.CRYPTO),
         ("PEPEUSDT", Kind.CRYPTO),
+        ("SUSDT", Kind.CRYPTO),
+        ("WBTC", Kind.EQUITY),
         ("BTC-PERP", Kind.PERPETUAL),
         ("BTCUSDT-PERP", Kind.PERPETUAL),
         ("ETH-USD-SWAP", Kind.PERPETUAL),
