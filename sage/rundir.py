@@ -25,6 +25,7 @@ import pandas as pd
 from data.bars import iso
 from data.errors import OptionError
 from data.places import sha256_of
+from regime.files import LOCK, alone_in
 from sage.config import as_dict
 from sage.results import Tables, summary, tables
 from sage.run import BacktestRun
@@ -53,6 +54,10 @@ def choose_directory(wanted: Path | None, label: str) -> Path:
         wanted = Path("runs") / name
         if wanted.exists():
             wanted = wanted.with_name(f"{name}-{uuid.uuid4().hex[:4]}")
+    if wanted.is_dir() and [path.name for path in wanted.iterdir()] == [LOCK]:
+        # All that is left of what was interrupted before it began.
+        with alone_in(wanted, OptionError(f"--out {wanted}: another process is at work there; choose another place")):
+            (wanted / LOCK).unlink()
     if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
         raise OptionError(f"--out {wanted}: is there already and not empty; choose another place or remove it")
     # Found out now, not after the run.

@@ -18,6 +18,7 @@ from data.errors import OptionError
 from data.market import synthetic_market
 from regime.alerts import Alert, Severity
 from regime.errors import ModelUnavailable
+from regime.files import LOCK, alone_in
 from regime.model.checkpoint import Checkpoint
 from regime.model.engines import EngineSpec, choose_engine
 from regime.serving.client import ModelClient
@@ -280,6 +281,13 @@ def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="not empty"):
         rundir.choose_directory(tmp_path, "x")
     assert (tmp_path / "manifest.json").read_text() == "{}"
+
+
+def test_what_was_interrupted_before_it_began_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    with alone_in(tmp_path, OSError()), pytest.raises(OptionError, match="another process is at work there"):
+        rundir.choose_directory(tmp_path, "x")
+    assert rundir.choose_directory(tmp_path, "x") == tmp_path and not list(tmp_path.iterdir())
 
 
 def test_a_write_that_fails_leaves_nothing(
