@@ -39,11 +39,11 @@ def probability_of_overfitting(returns: FloatArray, blocks: int = BLOCKS) -> Ove
 
     Returns
     -------
-    None for fewer than two trials, or fewer observations than four blocks of two take.
+    None for fewer than two trials, for trials all alike, or fewer observations than four blocks of two take.
     """
     observations, trials = returns.shape
     blocks = min(blocks, observations // 2 // 2 * 2)
-    if trials < 2 or blocks < 4:
+    if trials < 2 or blocks < 4 or not np.ptp(returns, axis=1).any():
         return None
     edges = np.linspace(0, observations, blocks + 1).astype(np.int64)
     count = np.diff(edges).astype(np.float64)

@@ -21,7 +21,7 @@ from sage.sweep.table import SET
 HTML_FILE, JSON_FILE = "report.html", "results.json"
 BEST_SHOWN = 20
 FAILED_SHOWN = 20
-OVERFITTED = 0.5
+OVERFITTED, SOUND = 0.5, 0.2
 
 
 def findings(swept: Swept) -> list[Said]:
@@ -40,7 +40,9 @@ def findings(swept: Swept) -> list[Said]:
                             f"{_interval(judged.winner_interval)}, deepest drawdown {_percent(judged.winner_drawdown)}"
                             f"{_interval(judged.winner_drawdown_interval, percent=True)}"))  # fmt: skip
     deflated = judged.deflated
-    if deflated is None:
+    if deflated is None and judged.days >= OBSERVATIONS_MIN:
+        found.append(Said(None, "nothing to deflate: what the trials earn never moves; did any of them trade?"))
+    elif deflated is None:
         found.append(Said(None, f"{judged.days:,} days are too few to deflate its Sharpe ratio"))
     else:
         luck = deflated.expected_sharpe * judged.days_per_year**0.5
@@ -57,7 +59,7 @@ def findings(swept: Swept) -> list[Said]:
     if overfitting is not None:
         found.append(
             Said(
-                overfitting.probability < OVERFITTED,
+                _good_below(overfitting.probability, SOUND, OVERFITTED),
                 f"probability of overfitting {overfitting.probability:.1%}: how often the best of one half of the days "
                 f"is in the lower half of trials on the other, over {overfitting.splits:,} splits",
             )
@@ -308,6 +310,11 @@ def _interval(interval: Interval | None, *, percent: bool = False) -> str:
 
 def _groups(count: int) -> str:
     return "one group of alike ones" if count == 1 else f"{count:,} groups of alike ones"
+
+
+def _good_below(value: float, good: float, bad: float) -> bool | None:
+    """None between the two."""
+    return True if value < good else False if value >= bad else None
 
 
 def _more_than(deflated: Deflated) -> str:

@@ -37,10 +37,11 @@ def test_it_is_a_probability_of_ranks_and_takes_no_unit(seed: int, shift: float,
     assert found.splits == 70 and found.probability == pytest.approx(scaled.probability, abs=0.03)
 
 
-def test_where_trials_are_all_one_nothing_is_chosen_and_nothing_overfitted_for_sure() -> None:
+def test_where_trials_are_all_alike_nothing_is_chosen_and_nothing_judged() -> None:
     same = np.repeat(simulated_returns(0.0, 1, trials=1), 5, axis=1)
-    found = probability_of_overfitting(same, 8)
-    assert found is not None and np.allclose(found.logits, 0.0)
+    assert probability_of_overfitting(same, 8) is None
+    same[7, 2] += 1e-3
+    assert probability_of_overfitting(same, 8) is not None
 
 
 @pytest.mark.parametrize("shape", [(100, 1), (6, 5), (0, 5)])
