@@ -126,7 +126,8 @@ def _show_list(found: list[Holding]) -> None:
 
     table = Table(box=None)
     for name in ("instrument", "kind", "bar", "bars", "first close", "last close", "files", "size"):
-        table.add_column(name, justify="right" if name in {"bars", "files", "size"} else "left")
+        # Folded where the terminal is narrow: what is cut off cannot be typed again.
+        table.add_column(name, justify="right" if name in {"bars", "files", "size"} else "left", overflow="fold")
     for one in found:
         rows = "damaged" if one.rows is None else f"{one.rows:,}"
         table.add_row(one.instrument, str(one.kind), str(one.size), rows, iso(one.first_ns), iso(one.last_ns),

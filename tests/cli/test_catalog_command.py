@@ -58,6 +58,11 @@ def test_everything_held_is_listed(catalog: Path) -> None:
         ("BTCUSDT.TEST", "30m", 12, 2), ("ETHUSDT.TEST", "1h", 5, 1),
     ]  # fmt: skip
     assert document["holdings"][0]["last_close"] == "2024-01-01T08:00:00Z"
+    # On a narrow terminal nothing is cut off: it goes on in the next line.
+    narrow = CliRunner(env={"COLUMNS": "60", "NO_COLOR": "1", "TERM": "dumb"}).invoke(
+        app, ["catalog", "ls", str(catalog)]
+    )
+    assert "…" not in narrow.stdout
 
 
 def test_an_instrument_is_shown_with_its_gaps_and_where_it_came_from(catalog: Path) -> None:
