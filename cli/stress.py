@@ -148,7 +148,7 @@ def stress(
                     found = run_soak(settings, directory, _Audience(view, consumer), resume=resume is not None)
         except Exception:
             if directory is not None and (directory / "stress.json").exists():
-                typer.echo(f"sage: what there was by then is in {directory}", err=True)
+                typer.echo(f"sage: what there was before is in {directory}", err=True)
             # What was told to nobody is said also where the soak has no other end.
             for problem in consumer.summary.problems if consumer is not None else ():
                 typer.echo(f"sage: {problem}", err=True)
