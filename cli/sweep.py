@@ -92,6 +92,10 @@ def sweep(
 
         if out is not None and resume is not None:
             raise OptionError("--out and --resume exclude each other: what goes on stays where it is")
+        if workers is not None and ray is not None:
+            raise OptionError("--workers and --ray exclude each other: a cluster has as many as it has cores")
+        if workers is not None and workers < 1:
+            raise OptionError(f"--workers {workers}: must be 1 or more")
         of_plan = (sets, draws, draw_seed, grid, catalog, instrument, bar, data, period, train_bars, test_bars,
                    rolling or None, embargo_bars, config, model, store_dir, seed)  # fmt: skip
         if resume is not None and all(given is None for given in of_plan):
@@ -232,17 +236,12 @@ def _require_ready(hands: Any, place: str, plan: Plan) -> None:
 def _workers(count: int | None, ray: str | None, tasks: int) -> Workers:
     import os
 
-    from data.errors import OptionError
     from sage.sweep.workers import LocalWorkers
 
     if ray is not None:
         from sage.sweep.ray_workers import RayWorkers
 
-        if count is not None:
-            raise OptionError("--workers and --ray exclude each other: a cluster has as many as it has cores")
         return RayWorkers(ray)
-    if count is not None and count < 1:
-        raise OptionError(f"--workers {count}: must be 1 or more")
     return LocalWorkers(min(count or len(os.sched_getaffinity(0)), max(1, tasks)))
 
 

@@ -262,7 +262,8 @@ def _of(
 
 
 def _none_of(catalog: BarCatalog, instrument_id: str, size: BarSize | None) -> CatalogError:
-    held = ", ".join(catalog.instruments([])) or "nothing"
+    sizes = [str(one) for one in _sizes(catalog, instrument_id)]
+    held = ", ".join(f"{instrument_id} {one}" for one in sizes) or ", ".join(catalog.instruments([])) or "nothing"
     wanted = f"{instrument_id} {size}" if size is not None else instrument_id
     return CatalogError(f"{catalog.root}: no bars of {wanted}; the catalog holds {held}")
 

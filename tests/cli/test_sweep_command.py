@@ -92,6 +92,7 @@ def test_a_dry_run_prints_the_plan_and_runs_nothing(
         (("--set", "sizing.target_volatility=0.1~0.2"), ExitCode.USAGE, "--draws N"),
         ((*GRID, "--heatmap", "a,b"), ExitCode.USAGE, "--heatmap a,b"),
         ((*GRID, "--workers", 0), ExitCode.USAGE, "--workers 0"),
+        ((*GRID, "--workers", 0, "--dry-run"), ExitCode.USAGE, "--workers 0"),
         ((*GRID, "--out", "a", "--resume", "b"), ExitCode.USAGE, "exclude each other"),
         ((*GRID, "--resume", "nowhere"), ExitCode.USAGE, "there is no sweep"),
         ((*GRID, "--rolling"), ExitCode.USAGE, "--test-bars"),
