@@ -74,6 +74,7 @@ def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
         place = f"{error.filename}: " if error.filename else ""
         # Standard output has no name: what was made may all be there, and only nobody told.
         left = "nothing was written there" if place else "what was finished by then is kept"
+        _drop_unprintable()
         _leave(ExitCode.INTERNAL, f"{place}{error.strerror or error}; {left}")
     except SystemExit as error:
         # Nobody here asks Python to end: it was the code of a user or of a library, and says nothing about the result.
@@ -82,6 +83,13 @@ def errors_as_exit_codes(without_model: str = "") -> Iterator[None]:
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         _leave(ExitCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def _drop_unprintable() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        to_nowhere(sys.stdout)
 
 
 def to_nowhere(stream: IO[str]) -> None:
