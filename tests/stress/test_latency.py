@@ -191,5 +191,9 @@ def test_busy_cores_are_busy_and_end_with_their_context() -> None:
         return [child for child in psutil.Process().children() if "getppid" in " ".join(child.cmdline())]
 
     with busy_cores(2):
+        # For a moment after a process began the system knows no command line of it.
+        until = time.monotonic() + 30.0
+        while len(busy()) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
         assert len(busy()) == 2
     assert not busy()
