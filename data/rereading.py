@@ -32,8 +32,7 @@ class Earlier:
     @classmethod
     def parse(cls, told: dict[str, Any]) -> Earlier:
         """Out of a report. Raises ValueError, KeyError or TypeError for anything else."""
-        first, last = (pd.Timestamp(text).value for text in told["interval"].split(" to "))
-        return cls((first, last), dict(told["options"]))
+        return cls(_span(told["interval"]), dict(told["options"]))
 
     def as_dict(self) -> dict[str, Any]:
         """For a report."""
@@ -60,11 +59,7 @@ def left_over(
 
     They are not removed: nothing tells them from bars that came otherwise, and history must not go unasked.
     """
-    others = [
-        Earlier.parse({"interval": one.interval, "options": {}}).span_ns
-        for one in origins(catalog.root, str(instrument.id), size)
-        if one.report != report
-    ]
+    others = [_span(one.interval) for one in origins(catalog.root, str(instrument.id), size) if one.report != report]
     found = []
     for reading in readings:
         told = _left_of(reading, catalog, instrument, size, new_ns, others)
@@ -99,3 +94,9 @@ def _left_of(
         f"{count:,} bars stay outside of these, {where}, from an earlier reading of the same files with {how}; to be "
         f"rid of them: sage catalog rm {catalog.root} {instrument.id} --bar {size}, and ingest all of its files again"
     )
+
+
+def _span(interval: str) -> Span:
+    """Of an interval as reports tell it. Raises ValueError for anything else."""
+    first, last = (pd.Timestamp(text).value for text in interval.split(" to "))
+    return first, last
