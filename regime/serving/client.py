@@ -111,6 +111,7 @@ class ModelClient:
         self._sequence = 0
         self._failures_in_a_row = 0
         self._start_again_at = 0.0
+        self._untold: ForecastFailed | None = None
         self._starts = 0
         # The kernel kills a child when the thread that started it ends, so one long-lived thread starts them all.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sage-model-starter")
@@ -197,18 +198,20 @@ class ModelClient:
     def tend(self) -> None:
         """Replace what is dead, hung or silent, and let a successor take over: what the watcher does now and then.
 
-        Returns at once where a forecast is under way, which does the same.
+        Returns at once where a forecast is under way, which does the same. What it finds is told to the next forecast
+        that has to do without a process, so that a death is on record whoever comes upon it first.
         """
         if not self._lock.acquire(blocking=False):
             return
         try:
-            with contextlib.suppress(ForecastFailed):  # which has replaced it
-                self._look_after()
+            self._look_after()
             if self._current is None and self._stopwatch() >= self._start_again_at:
-                with contextlib.suppress(ForecastFailed):  # which has set the back-off
-                    self._spawn()
+                self._spawn()
             elif self._current is not None and not self._current.process.alive():
                 self._replace()
+                raise ForecastFailed(Reason.MODEL_DIED, "found dead between two forecasts")
+        except ForecastFailed as error:
+            self._untold = error.with_traceback(None)
         finally:
             self._lock.release()
 
@@ -265,7 +268,8 @@ class ModelClient:
         if wait_s <= 0:
             return
         if until - now < PATIENT_S or wait_s >= until - now:
-            raise ForecastFailed(Reason.MODEL_UNAVAILABLE, "waiting to be started again")
+            untold, self._untold = self._untold, None
+            raise untold or ForecastFailed(Reason.MODEL_UNAVAILABLE, "waiting to be started again")
         time.sleep(wait_s)
 
     def _spawn(self) -> None:
@@ -395,7 +399,7 @@ class ModelClient:
     def _replace(self) -> None:
         """End the process; the next one starts when the back-off is over, or is there already as a successor."""
         found, self._current = self._current, self._successor
-        self._successor = None
+        self._successor = self._untold = None
         if found is not None:
             self.lost += 1
             self._end(found)

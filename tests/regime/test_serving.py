@@ -191,6 +191,21 @@ def test_while_a_process_stays_away_forecasts_fail_at_once() -> None:
         assert reasons == [Reason.MODEL_DIED, Reason.MODEL_UNAVAILABLE, Reason.MODEL_UNAVAILABLE]
 
 
+def test_a_death_between_two_forecasts_is_told_to_the_next_one_whoever_found_it() -> None:
+    with ModelClient(find_checkpoint("embedded"), ServingConfig(back_off_s=1e6, back_off_max_s=1e6)) as client:
+        client.start()
+        assert client.pid is not None
+        os.kill(client.pid, signal.SIGKILL)
+        while client.lost == 0:  # until the kernel has ended it, and the look between two forecasts found that
+            client.tend()
+        reasons = []
+        for _ in range(2):
+            with pytest.raises(ForecastFailed) as caught:
+                client.forecast(windows(1), HORIZON, PATIENT_S)
+            reasons.append(caught.value.reason)
+        assert reasons == [Reason.MODEL_DIED, Reason.MODEL_UNAVAILABLE]
+
+
 def test_every_bar_keeps_its_signal_while_the_model_dies(own_model: ModelClient) -> None:
     subject = detector(None)
     subject._forecaster = own_model
