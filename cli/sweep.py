@@ -87,7 +87,7 @@ def sweep(
         from sage.sweep.places import without_secrets
         from sage.sweep.plan import plan_of
         from sage.sweep.results import write_results
-        from sage.sweep.sweep import planned_before
+        from sage.sweep.sweep import done_before, planned_before
         from sage.sweep.sweep import sweep as run_sweep
 
         if out is not None and resume is not None:
@@ -113,7 +113,8 @@ def sweep(
             raise OptionError(f"--heatmap {heatmap}: must be two of {', '.join(keys) or 'the keys that --set names'}")
         plan = plan_of(settings)
         if dry_run:
-            _tell_plan(plan, as_json=as_json)
+            done = done_before(plan, _place(None, resume)) if resume is not None else 0
+            _tell_plan(plan, done, as_json=as_json)
             return
         hands = _workers(workers, ray, len(plan.tasks))
         place = _place(out, resume)
@@ -245,7 +246,7 @@ def _workers(count: int | None, ray: str | None, tasks: int) -> Workers:
     return LocalWorkers(min(count or len(os.sched_getaffinity(0)), max(1, tasks)))
 
 
-def _tell_plan(plan: Plan, *, as_json: bool) -> None:
+def _tell_plan(plan: Plan, done: int, *, as_json: bool) -> None:
     from cli.render import result_console, table_of
 
     config = plan.config
@@ -253,7 +254,7 @@ def _tell_plan(plan: Plan, *, as_json: bool) -> None:
     points = len({json.dumps(task.values, sort_keys=True, default=str) for task in plan.tasks})
     if as_json:
         document = {
-            "runs": len(plan.tasks), "trials": plan.trials, "points": points, "windows": windows,
+            "runs": len(plan.tasks), "done": done, "trials": plan.trials, "points": points, "windows": windows,
             "bars": plan.bars_to_run,
             "tasks": [{"run": task.number, "trial": task.trial, "key": task.key, "instrument": task.instrument,
                        "period": str(task.period), "window": None if task.window is None else task.window.number,
@@ -268,7 +269,7 @@ def _tell_plan(plan: Plan, *, as_json: bool) -> None:
         ("periods", ", ".join(dict.fromkeys(str(task.period) for task in plan.tasks))),
         ("windows", f"{windows:,}" if windows else "none: each run trades on all of its bars"),
         ("trials", f"{plan.trials:,} of values and instrument"),
-        ("runs", f"{len(plan.tasks):,}, {plan.bars_to_run:,} bars"),
+        ("runs", f"{len(plan.tasks):,}, {plan.bars_to_run:,} bars" + (f"; {done:,} done before" if done else "")),
     ]
     result_console().print(table_of(rows, "[bold]SAGE sweep, planned[/bold]"), highlight=False)
 

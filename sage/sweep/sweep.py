@@ -157,6 +157,20 @@ def planned_before(place: str) -> SweepConfig:
         raise DataError(f"{shown}/{SWEEP_FILE}: cannot be read ({error}); give all options of that sweep") from error
 
 
+def done_before(plan: Plan, place: str) -> int:
+    """How many runs of a plan need not be run again in this place. Nothing there is changed.
+
+    Raises
+    ------
+    OSError
+        If the place cannot be reached.
+    """
+    if is_remote(place):
+        mirror_of(place).fetch()
+    found = ((task, read_outcome(local_path(place) / RUNS / task.key)) for task in plan.tasks)
+    return sum(outcome is not None and _is_of_today(outcome, task, plan) for task, outcome in found)
+
+
 class _State:
     """How far a sweep is: the outcomes of what is done, and the rows of what was run."""
 
@@ -180,7 +194,7 @@ class _State:
             outcome = read_outcome(self._runs / task.key)
             if outcome is None:
                 continue
-            if outcome.sources != _sources(task, self._plan, outcome.sources):
+            if not _is_of_today(outcome, task, self._plan):
                 self.stale += 1
                 _remove(self._place, task.key)
                 continue
@@ -256,6 +270,11 @@ def _forecast(plan: Plan, todo: list[Task], workers: Workers, show: Progress) ->
         engines[asked(job.config)] = found.engine
         show.advance(job.bars, f"{sum(one.made for one in made):,} new")
     return total_of(made), engines
+
+
+def _is_of_today(outcome: Outcome, task: Task, plan: Plan) -> bool:
+    """Whether bars, weights and the user's own code are what a run was made from."""
+    return outcome.sources == _sources(task, plan, outcome.sources)
 
 
 def _sources(task: Task, plan: Plan, before: Sources | None) -> Sources | None:

@@ -41,6 +41,9 @@ def test_a_sweep_leaves_a_table_a_report_and_says_what_the_best_is_worth(config:
     assert done.exit_code == 0, done.output
     assert "best of 4 trials" in done.stdout and "4 of 4" in done.stdout
     assert len(pd.read_parquet(out / "runs.parquet")) == 4 and (out / "report.html").exists()
+    more = sage("--config", config, *GRID, "--set", "costs.fee_bps=5,6", "--resume", out, "--dry-run", "--json")
+    planned = json.loads(more.stdout)
+    assert (planned["runs"], planned["done"]) == (8, 4)
     again = sage(
         "--config", config, *GRID, "--set", "costs.fee_bps=5", "--resume", out, "--ledger", tmp_path / "trials.jsonl",
         "--json",
@@ -95,6 +98,7 @@ def test_a_dry_run_prints_the_plan_and_runs_nothing(
         ((*GRID, "--workers", 0, "--dry-run"), ExitCode.USAGE, "--workers 0"),
         ((*GRID, "--out", "a", "--resume", "b"), ExitCode.USAGE, "exclude each other"),
         ((*GRID, "--resume", "nowhere"), ExitCode.USAGE, "there is no sweep"),
+        ((*GRID, "--resume", "nowhere", "--dry-run"), ExitCode.USAGE, "there is no sweep"),
         ((*GRID, "--rolling"), ExitCode.USAGE, "--test-bars"),
         ((*GRID, "--test-bars", 40, "--embargo-bars", 3), ExitCode.USAGE, "--embargo-bars 3"),
         ((*GRID, "--period", "2023"), ExitCode.USAGE, "START..END"),
