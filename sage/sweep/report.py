@@ -188,7 +188,8 @@ def page(swept: Swept, heat: tuple[str, str] | None = None) -> str:
         sections.append(Section(f"{heat[0]} and {heat[1]}" if heat else "", text, chart=chart))
     if judged.shuffled is not None:
         sections.append(Section("Luck", _LUCK, chart=_luck(judged)))
-    sections.append(Section(f"The best {len(rows)} trials", "Over all windows and periods.", columns, rows))
+    if rows:
+        sections.append(Section(f"The best {len(rows)} trials", "Over all windows and periods.", columns, rows))
     if judged.walked is not None:
         sections.append(
             Section(

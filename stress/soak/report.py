@@ -120,10 +120,13 @@ def page(record: Record, assessment: Assessment) -> str:
     sections = [
         Section("Over time", _TIMES, chart=_timeline(record, assessment.series)),
         Section("Growth", _GROWTH, COLUMNS, growth_rows(assessment)),
-        Section("Levels", "", ("level", "signals"), [[name, f"{count:,}"] for name, count in levels.items()]),
-        Section("Why below FULL", _REASONS, ("reason", "signals"),
-                [[name, f"{count:,}"] for name, count in reasons.items()]),
-    ]  # fmt: skip
+    ]
+    if levels:
+        rows = [[name, f"{count:,}"] for name, count in levels.items()]
+        sections.append(Section("Levels", "", ("level", "signals"), rows))
+    if reasons:
+        rows = [[name, f"{count:,}"] for name, count in reasons.items()]
+        sections.append(Section("Why below FULL", _REASONS, ("reason", "signals"), rows))
     if record.events:
         rows = [
             [f"{line['at_s']:,.0f} s {line['event']}", line.get("detail", "")] for line in record.events[-MARKS_MAX:]
@@ -223,6 +226,17 @@ def _draw_latency(figure: go.Figure, record: Record) -> None:
             x=[line["at_s"] / 3600.0 for line in counted], y=[line["latency"]["p99"] for line in counted],
             mode="lines+markers", name="p99", line={"color": COLOURS[1], "width": 2}, row=2, col=1,
         )  # fmt: skip
+    else:
+        # By the page, for axes without a point are not drawn.
+        centre = float(np.mean(figure.layout.yaxis2.domain))
+        figure.add_annotation(
+            text="latency is told by the minute, and none is over yet",
+            xref="paper",
+            yref="paper",
+            x=0.5,
+            y=centre,
+            showarrow=False,
+        )
     figure.add_hline(
         y=record.begun["limits"]["target_ms"], line={"color": LIMIT, "dash": "dot", "width": 1.5}, row=2, col=1
     )
