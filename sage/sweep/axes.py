@@ -15,6 +15,9 @@ import numpy as np
 from data.errors import OptionError
 
 COUNT_MAX = 10_000
+POINTS_MAX = 100_000
+"""So many combinations of values at most, and so many draws."""
+
 NOT_VARIED = ("data.source", "data.catalog", "data.instrument", "data.bar", "data.start", "data.end", "walk_forward",
               "watch", "model.store", "model.store_dir", "model.online", "model.allow_degraded",
               "regime.deadline_ms")  # fmt: skip
@@ -126,11 +129,20 @@ def points(axes: Sequence[Axis], draws: int, seed: int) -> list[dict[str, Any]]:
     """Every combination of the listed values, each with each of ``draws`` draws of what is drawn, in a fixed order.
 
     Draws that are the same to the last digit, as those of a few whole numbers may be, are one.
+
+    Raises
+    ------
+    OptionError
+        If there are more than :data:`POINTS_MAX`.
     """
     listed = [axis for axis in axes if not axis.is_random]
     drawn = [axis for axis in axes if axis.is_random]
     rng = np.random.default_rng(seed)
     rows = dict.fromkeys(tuple(axis.draw(rng) for axis in drawn) for _ in range(draws if drawn else 1))
+    # Before they are there: a few long axes make more than memory holds.
+    count = len(rows) * math.prod(len(axis.values) for axis in listed)
+    if count > POINTS_MAX:
+        raise OptionError(f"{count:,} combinations of values; {POINTS_MAX:,} is the most")
     samples = [dict(zip((axis.key for axis in drawn), row, strict=True)) for row in rows]
     grid = itertools.product(*(axis.values for axis in listed))
     return [
@@ -162,6 +174,8 @@ def require_varied(axes: Sequence[Axis], draws: int) -> None:
     drawn = [axis.key for axis in axes if axis.is_random]
     if drawn and draws < 1:
         raise OptionError(f"--set {drawn[0]}: is drawn; say how often with --draws N")
+    if draws > POINTS_MAX:
+        raise OptionError(f"--draws {draws:,}: {POINTS_MAX:,} is the most")
     if not drawn and draws:
         raise OptionError("--draws: no axis is drawn; write --set KEY=FROM~TO")
 
@@ -210,7 +224,9 @@ def _count(text: str, where: str) -> int:
 
 
 def _distinct(values: tuple[Any, ...], where: str) -> tuple[Any, ...]:
-    written = [json.dumps(value, default=str) for value in values]
+    # As numbers: 1 and 1.0 are one value.
+    alike = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+    written = [json.dumps(value, default=str) for value in alike]
     twice = next((text for text in written if written.count(text) > 1), None)
     if twice is not None:
         raise OptionError(f"{where}: {twice} is there twice")

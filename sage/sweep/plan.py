@@ -16,11 +16,11 @@ from data.market import Market, parse_span
 from sage.backtest import load_market
 from sage.config import BacktestConfig, DataConfig, as_dict, holds_whole_numbers, validate, with_keys
 from sage.model import runs_online
-from sage.sweep.axes import Axis, points, require_varied
+from sage.sweep.axes import POINTS_MAX, Axis, points, require_varied
 from sage.sweep.places import here
 from sage.sweep.windows import Window, WindowConfig, windows_of
 
-RUNS_MAX = 100_000
+RUNS_MAX = POINTS_MAX
 MarketKey = tuple[DataConfig, int]
 """Data, and the seed of simulated bars."""
 
@@ -80,7 +80,8 @@ class Task:
     @cached_property
     def key(self) -> str:
         """The same for the same run, in any sweep and any process, wherever its bars and forecasts are kept."""
-        window = None if self.window is None else dataclasses.asdict(self.window)
+        # Without its end: more bars, which make the last window longer, make the same run anew.
+        window = None if self.window is None else [self.window.first, self.window.start]
         values = as_dict(self.config)
         values["model"].pop("store_dir")
         values["data"].pop("catalog")
@@ -90,10 +91,11 @@ class Task:
 
 @dataclass(frozen=True)
 class MarketFacts:
-    """What a plan knows of a market. ``question`` names the instrument and its bars, however they were asked for."""
+    """What a plan knows of a market: how many bars, and one name each for its instrument and their size."""
 
     bars: int
     question: str
+    size: str
     trading_days_per_year: int
 
 
@@ -147,6 +149,11 @@ def plan_of(config: SweepConfig) -> Plan:
     for option, given in (("--instrument", config.instruments), ("--period", config.periods)):
         if given and base.data.source != "catalog":
             raise OptionError(f"{option} goes with --catalog")
+    for name in config.instruments:
+        if config.instruments.count(name) > 1:
+            raise OptionError(f"--instrument {name}: is there twice")
+    if base.data.source != "synthetic" and any(axis.key == "seed" for axis in config.axes):
+        raise OptionError("--set seed: has no say in a run on recorded bars, and each value would count as a trial")
     axes = [axis.in_whole_numbers() if holds_whole_numbers(base, axis.key) else axis for axis in config.axes]
     chosen = points(axes, config.draws, config.seed)
     _require_size(config, len(chosen))
@@ -208,13 +215,13 @@ def _markets(config: SweepConfig, settings: BacktestConfig) -> Iterator[tuple[st
 
 def _facts(key: MarketKey) -> MarketFacts:
     market = market_of(key)
-    question = f"{market.instrument.id} {market.size}"
+    question = str(market.instrument.id)
     data, seed = key
     if data.source == "synthetic":
         # Each seed is a market of its own; more bars are more of the same one.
         made = json.dumps(dataclasses.asdict(dataclasses.replace(data.synthetic, bars=0, seed=seed)))
         question += f" simulated {hashlib.sha256(made.encode()).hexdigest()[:_MARKET_LETTERS]}"
-    return MarketFacts(len(market.bars), question, market.kind.trading_days_per_year)
+    return MarketFacts(len(market.bars), question, str(market.size), market.kind.trading_days_per_year)
 
 
 def _windows(config: SweepConfig, settings: BacktestConfig, bars: int, horizon_bars: int) -> list[Window | None]:

@@ -45,6 +45,7 @@ def test_a_file_says_the_same(given_: Any, values: tuple[Any, ...]) -> None:
         ("", "write KEY=VALUES"),
         ("=1", "write KEY=VALUES"),
         ("x.y=1,2,1", "1 is there twice"),
+        ("x.y=1,1.0", "1 is there twice"),
         ("x.y=2~1", "2 must be below 1"),
         ("x.y=0~1:log", "no logarithm"),
         ("x.y=1:2:1", "must be 2 to"),
