@@ -222,14 +222,16 @@ def _with_absolute_places(base: Any) -> Any:
 
 def _require_ready(hands: Any, place: str, plan: Plan) -> None:
     """See that all nodes find results, store, catalog and models where this machine does, before any run begins."""
+    from regime.model.checkpoint import find_checkpoint
     from sage.sweep.forecasts import jobs_of
 
     configs = [task.config for task in plan.tasks]
     asking = [job.config for job in jobs_of(plan)]
     stores = {config.model.store_dir for config in asking if config.model.store_dir is not None}
     read = {config.data.catalog for config in configs if config.data.catalog is not None}
-    read |= {str(Path(name).absolute()) for config in asking if Path(name := config.model.name).exists()}
     hands.require_shared([place, *sorted(stores)], sorted(read))
+    for name in dict.fromkeys(config.model.name for config in asking):
+        hands.require_model(find_checkpoint(name))
     for spec in dict.fromkeys(config.serving.engine for config in asking):
         hands.require_alike(spec)
 

@@ -13,6 +13,8 @@ from typing import Any, Self, TypeVar
 import fsspec
 
 from data.errors import OptionError
+from regime.errors import ModelUnavailable
+from regime.model.checkpoint import Checkpoint, find_checkpoint
 from regime.model.engines import EngineSpec, choose_engine
 from sage.sweep.places import without_secrets
 from sage.sweep.workers import RUNS_A_WORKER, Died
@@ -125,6 +127,22 @@ class RayWorkers:
                 "serving.engine.kind"
             )
 
+    def require_model(self, checkpoint: Checkpoint) -> None:
+        """See that every node finds this model by its name, with the same weights.
+
+        Raises
+        ------
+        OptionError
+            Naming the nodes that do not.
+        """
+        there = self._ask_all(_weights_of, checkpoint.name)
+        without = [node for node, sha256 in there.items() if sha256 != checkpoint.sha256]
+        if without:
+            raise OptionError(
+                f"--ray: model {checkpoint.name}: is not there, or has other weights, on {len(without)} of "
+                f"{len(there)} nodes ({', '.join(without)}); pull it on every node, or give a path that all of them see"
+            )
+
     def _require_seen(self, place: str, path: str) -> None:
         seen = self._ask_all(_sees, path)
         blind = [node for node, sees in seen.items() if not sees]
@@ -192,6 +210,13 @@ def _sees(place: str) -> bool:
     files, path = fsspec.core.url_to_fs(place)
     files.invalidate_cache()
     return bool(files.exists(path))
+
+
+def _weights_of(name: str) -> str:
+    try:
+        return find_checkpoint(name).sha256
+    except ModelUnavailable:
+        return ""
 
 
 def _engine_name(spec: EngineSpec) -> str:

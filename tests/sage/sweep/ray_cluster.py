@@ -6,6 +6,7 @@ Prints a line of JSON: the runs' hashes and statuses by key, and what the comman
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from data.errors import OptionError
+from regime.model.checkpoint import find_checkpoint
 from sage.progress import Silent
 from sage.sweep.ledger import Ledger
 from sage.sweep.plan import plan_of
@@ -28,13 +30,17 @@ from tests.sage.sweep.test_ray import ASKED_BARS, CONFIG
 
 
 def refused(workers: RayWorkers, place: Path) -> list[str]:
-    """What is said of a place that is this process's own, and of one that is not there."""
+    """What is said of a place that is this process's own, of one that is not there, and of weights that no node has."""
     told = []
     for written, read in ((["memory://own"], []), ([], [str(place / "nowhere")])):
         try:
             workers.require_shared(written, read)
         except OptionError as error:
             told.append(str(error))
+    try:
+        workers.require_model(dataclasses.replace(find_checkpoint("embedded"), sha256="other"))
+    except OptionError as error:
+        told.append(str(error))
     return told
 
 
@@ -81,6 +87,7 @@ def main(place: Path, kill_after: int) -> None:
     plan = plan_of(CONFIG)
     workers = RayWorkers(cluster.address)
     workers.require_shared([str(place)], [str(place)])
+    workers.require_model(find_checkpoint(plan.config.backtest.model.name))
     workers.require_alike(plan.config.backtest.serving.engine)
     began = time.monotonic()
     found = sweep(plan, place, workers, Ledger(place / "trials.jsonl"), Kills())

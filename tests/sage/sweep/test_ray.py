@@ -78,7 +78,9 @@ def test_with_a_node_lost_in_the_middle_every_result_is_there_once_and_as_it_is_
     assert command["document"]["reused"] == len(plan.tasks)
     assert [run["key"] for run in command["document"]["runs"]][: len(plan.tasks)] == [task.key for task in plan.tasks]
     assert len(list((tmp_path / "cluster" / "runs").iterdir())) == len(plan.tasks) + 2
-    assert len(found["refused"]) == 2 and all("not seen by" in told for told in found["refused"])
+    *unseen, other_weights = found["refused"]
+    assert len(unseen) == 2 and all("not seen by" in told for told in unseen)
+    assert "model embedded: is not there, or has other weights, on 1 of 1 nodes" in other_weights
     # Forecasts made on the cluster are those that are made here, and so are the runs.
     asked = found["forecasting"]
     assert asked["code"] == 0, asked["said"]
