@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from sage.sweep.shuffled import Moments
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 _SHARED_DAYS = 0.5
 """A trial of before must have been there on this share of the days, or its returns say nothing of them."""
@@ -27,14 +29,24 @@ _SHARED_DAYS = 0.5
 
 @dataclass(frozen=True)
 class Returns:
-    """Daily returns of all trials on the days of all their windows, shape (days, trials); 0 where one did not trade.
+    """Daily returns of all trials on the days of all their windows, shape (days, trials); 0 where one was not there.
 
-    ``trials`` are the plan's numbers, a column each; trials with a run that failed are left out.
+    ``there`` marks the days of each trial's own runs, in the same shape. ``trials`` are the plan's numbers, a column
+    each; trials with a run that failed or was not made are left out.
     """
 
     days: IntArray
     table: FloatArray
+    there: BoolArray
     trials: list[int]
+
+    def own(self, column: int, before_day: int | None = None) -> FloatArray:
+        """One trial's returns on its own days, all or those before a day."""
+        counted = self.there[:, column]
+        if before_day is not None:
+            counted = counted & (self.days < before_day)
+        found: FloatArray = self.table[counted, column]
+        return found
 
 
 @dataclass(frozen=True)
@@ -51,8 +63,9 @@ class Chosen:
 
 @dataclass(frozen=True)
 class WalkedForward:
-    """All windows but the first, each with the trial chosen before it; and their days pooled."""
+    """All windows of an instrument but the first, each with the trial chosen before it; and their days pooled."""
 
+    instrument: str
     windows: list[Chosen]
     sharpe: float | None
     interval: Interval | None
@@ -81,10 +94,12 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class Pooled:
-    """One trial over all its days. The probabilistic Sharpe ratio is that of it alone; the deflated one is how sure it
-    is that it beats what luck would have made of all trials."""
+    """One trial over all its own days. The t statistic is that of its mean return, by which trials are ranked: of
+    those that were there equally long the order is that of their Sharpe ratios. The probabilistic Sharpe ratio is that
+    of it alone; the deflated one is how sure it is that it beats what luck would have made of all trials."""
 
     sharpe: float | None
+    t_statistic: float | None
     total_return: float
     max_drawdown: float
     probabilistic_sharpe: float | None
@@ -95,16 +110,19 @@ class Pooled:
 class Judged:
     """The statistics of a sweep; None where there is too little to say.
 
-    ``days_per_year`` is what figures are annualised by that are of all days: those of the instrument that trades on
-    most of them. One that trades on fewer has returns of nought on the others, which makes its figures the same as by
-    its own days alone.
+    ``trials`` are those that were planned; of ``failed_trials`` a run failed, of ``unfinished_trials`` one was not
+    made. ``days`` are those of all trials together. A trial's figures are of its own days, annualised by the days on
+    which its instrument trades; ``days_per_year`` are the winner's. ``luck_sharpe`` is what the best of all trials ever
+    made would have reached by luck, annualised on the winner's days.
     """
 
     trials: int
     trials_ever: int
     failed_trials: int
+    unfinished_trials: int
     days: int
-    days_per_year: int
+    days_per_year: int | None = None
+    luck_sharpe: float | None = None
     winner: Task | None = None
     winner_sharpe: float | None = None
     winner_interval: Interval | None = None
@@ -112,7 +130,7 @@ class Judged:
     winner_drawdown_interval: Interval | None = None
     deflated: Deflated | None = None
     overfitting: Overfitting | None = None
-    walked: WalkedForward | None = None
+    walks: list[WalkedForward] = field(default_factory=list)
     shuffled: Shuffled | None = None
     by_trial: dict[int, Pooled] = field(default_factory=dict)
 
@@ -132,7 +150,7 @@ def judge(
     plan
         All runs.
     outcomes
-        By key; those without an error count.
+        By key; those with an error fail their trial.
     trials_ever
         How many trials were ever made on these instruments, these among them.
     seed
@@ -144,44 +162,52 @@ def judge(
         What :func:`returns_of` makes of the outcomes, where that is there already.
     """
     found = found or returns_of(plan, outcomes)
-    ever = max(trials_ever, plan.trials)
-    failed = plan.trials - len(found.trials)
-    years = {task.trial: plan.market(task).trading_days_per_year for task in plan.tasks}
-    year = max(years.values())
-    judged = Judged(plan.trials, ever, failed, len(found.days), year)
+    ever = max(trials_ever, len(found.trials))
+    failed = {task.trial for task in plan.tasks if task.key in outcomes and outcomes[task.key].error}
+    judged = Judged(
+        trials=plan.trials,
+        trials_ever=ever,
+        failed_trials=len(failed),
+        unfinished_trials=plan.trials - len(found.trials) - len(failed),
+        days=len(found.days),
+    )
     if not found.trials or not len(found.days):
         return judged
+    years = {task.trial: plan.market(task).trading_days_per_year for task in plan.tasks}
     known = _on_days(earlier, found.days)
     idle = max(0, ever - len(found.trials) - known.shape[1])
     deflated = deflated_sharpe(found.table, idle, known)
     column = deflated.winner if deflated is not None else _best(found.table)
-    days = found.table[:, column]
     winner = next(task for task in plan.tasks if task.trial == found.trials[column])
-    return Judged(
-        trials=plan.trials,
-        trials_ever=ever,
-        failed_trials=failed,
-        days=len(found.days),
+    own, year = found.own(column), years[winner.trial]
+    # A ratio over all days is one over its own that is smaller by the root of the share it was there.
+    luck = None if deflated is None else deflated.expected_sharpe * math.sqrt(year * len(found.days) / len(own))
+    return dataclasses.replace(
+        judged,
         days_per_year=year,
+        luck_sharpe=luck,
         winner=winner,
-        winner_sharpe=sharpe(days, year),
-        winner_interval=sharpe_interval(days, year, seed),
-        winner_drawdown=_drawdown(days),
-        winner_drawdown_interval=drawdown_interval(days, seed),
+        winner_sharpe=sharpe(own, year),
+        winner_interval=sharpe_interval(own, year, seed),
+        winner_drawdown=_drawdown(own),
+        winner_drawdown_interval=drawdown_interval(own, seed),
         deflated=deflated,
         overfitting=probability_of_overfitting(found.table),
-        walked=_walked(plan, outcomes, found, years, seed),
+        walks=_walks(plan, outcomes, found, years, seed),
         shuffled=_shuffled(plan, outcomes, found, winner.trial, years),
-        by_trial={trial: _pooled(found.table[:, column], year, deflated) for column, trial in enumerate(found.trials)},
+        by_trial={trial: _pooled(found, column, years[trial], deflated) for column, trial in enumerate(found.trials)},
     )
 
 
-def _pooled(days: FloatArray, days_per_year: int, deflated: Deflated | None) -> Pooled:
+def _pooled(found: Returns, column: int, days_per_year: int, deflated: Deflated | None) -> Pooled:
+    days, own = found.table[:, column], found.own(column)
+    ratio = sharpe(days, 1)
     moves = deflated is not None and float(days.std()) > 0.0
     return Pooled(
-        sharpe=sharpe(days, days_per_year),
-        total_return=float(np.prod(1.0 + days) - 1.0),
-        max_drawdown=_drawdown(days),
+        sharpe=sharpe(own, days_per_year),
+        t_statistic=None if ratio is None else ratio * math.sqrt(len(days)),
+        total_return=float(np.prod(1.0 + own) - 1.0),
+        max_drawdown=_drawdown(own),
         probabilistic_sharpe=probabilistic_sharpe(days) if moves else None,
         deflated_sharpe=probabilistic_sharpe(days, deflated.expected_sharpe)
         if deflated is not None and moves
@@ -200,66 +226,82 @@ def returns_of(plan: Plan, outcomes: Mapping[str, Outcome]) -> Returns:
     runs = {trial: [run for run in by_trial[trial] if run is not None] for trial in trials}
     days = np.unique(np.concatenate([run.days for every in runs.values() for run in every] or [np.empty(0, np.int64)]))
     table = np.zeros((len(days), len(trials)))
+    there = np.zeros(table.shape, dtype=np.bool_)
     for column, trial in enumerate(trials):
         for run in runs[trial]:
             # Two windows may share a day: its returns of both count.
-            table[np.searchsorted(days, run.days), column] += run.returns
-    return Returns(days, table, trials)
+            rows = np.searchsorted(days, run.days)
+            table[rows, column] += run.returns
+            there[rows, column] = True
+    return Returns(days, table, there, trials)
+
+
+def _walks(
+    plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, years: Mapping[int, int], seed: int
+) -> list[WalkedForward]:
+    """A walk for each instrument: windows count bars, so that those of two instruments are not the same days."""
+    windowed: dict[str, list[Task]] = {}
+    judged = set(found.trials)
+    for task in plan.tasks:
+        if task.window is not None and task.trial in judged:
+            windowed.setdefault(task.instrument, []).append(task)
+    walks = [_walked(tasks, outcomes, found, years[tasks[0].trial], seed) for tasks in windowed.values()]
+    return [walk for walk in walks if walk is not None]
 
 
 def _walked(
-    plan: Plan, outcomes: Mapping[str, Outcome], found: Returns, years: Mapping[int, int], seed: int
+    tasks: Sequence[Task], outcomes: Mapping[str, Outcome], found: Returns, days_per_year: int, seed: int
 ) -> WalkedForward | None:
     """At each window the trial that did best in all windows before it; their embargo keeps outcomes apart."""
     column_of = {trial: column for column, trial in enumerate(found.trials)}
-    windows: dict[tuple[str, int], list[Task]] = {}
-    for task in plan.tasks:
-        if task.window is not None and task.trial in column_of:
-            windows.setdefault((str(task.period), task.window.number), []).append(task)
-    if len(windows) < 2:
-        return None
-    first_day = {key: min(_first_day(outcomes[task.key]) for task in tasks) for key, tasks in windows.items()}
+    windows: dict[tuple[str, int], dict[int, Task]] = {}
+    for task in tasks:
+        if task.window is not None:
+            windows.setdefault((str(task.period), task.window.number), {})[task.trial] = task
+    first_day = {key: min(_first_day(outcomes[task.key]) for task in own.values()) for key, own in windows.items()}
     ordered = sorted(windows, key=lambda key: first_day[key])
     chosen: list[Chosen] = []
-    traded: list[FloatArray] = []
-    lasted_years = 0.0
+    traded: list[Outcome] = []
     for number, key in enumerate(ordered[1:], start=1):
-        before = found.table[found.days < first_day[key]]
-        tasks = {task.trial: task for task in windows[key]}
-        scores = _scores(before, [column_of[trial] for trial in tasks])
-        if len(before) < 2:
+        before = {trial: found.own(column_of[trial], first_day[key]) for trial in windows[key]}
+        if max(map(len, before.values())) < 2:
             continue
-        trial = max(tasks, key=lambda one: scores[column_of[one]])
-        days = outcomes[tasks[trial].key].returns
+        # Of what never moved it is nothing.
+        scores = {trial: sharpe(days, days_per_year) or 0.0 for trial, days in before.items()}
+        trial = max(scores, key=lambda one: scores[one])
+        task = windows[key][trial]
+        outcome = outcomes[task.key]
         chosen.append(
             Chosen(
                 window=number + 1,
                 trial=trial,
-                values=tasks[trial].values,
-                sharpe_before=scores[column_of[trial]] * math.sqrt(max(years.values())),
-                sharpe=sharpe(days, years[trial]),
-                total_return=float(np.prod(1.0 + days) - 1.0),
+                values=task.values,
+                sharpe_before=scores[trial],
+                sharpe=sharpe(outcome.returns, days_per_year),
+                total_return=float(np.prod(1.0 + outcome.returns) - 1.0),
             )
         )
-        traded.append(days)
-        lasted_years += len(days) / years[trial]
-    if not lasted_years:
+        traded.append(outcome)
+    if not sum(len(outcome.days) for outcome in traded):
         return None
-    pooled = np.concatenate(traded)
-    year = len(pooled) / lasted_years
+    pooled = _by_day(traded)
     return WalkedForward(
+        instrument=tasks[0].instrument,
         windows=chosen,
-        sharpe=sharpe(pooled, year),
-        interval=sharpe_interval(pooled, year, seed),
+        sharpe=sharpe(pooled, days_per_year),
+        interval=sharpe_interval(pooled, days_per_year, seed),
         total_return=float(np.prod(1.0 + pooled) - 1.0),
         max_drawdown=_drawdown(pooled),
         drawdown_interval=drawdown_interval(pooled, seed),
     )
 
 
-def _scores(before: FloatArray, columns: Sequence[int]) -> dict[int, float]:
-    """Sharpe ratios of a day; of what never moved it is nothing."""
-    return {column: sharpe(before[:, column], 1) or 0.0 for column in columns}
+def _by_day(traded: Sequence[Outcome]) -> FloatArray:
+    """Returns of windows behind each other; a day that two of them share holds both."""
+    days, rows = np.unique(np.concatenate([outcome.days for outcome in traded]), return_inverse=True)
+    found = np.zeros(len(days))
+    np.add.at(found, rows, np.concatenate([outcome.returns for outcome in traded]))
+    return found
 
 
 def _first_day(outcome: Outcome) -> int:

@@ -37,11 +37,11 @@ def default_ledger() -> Path:
 def idea_of(config: BacktestConfig, made_of: Iterable[str] = ()) -> str:
     """The same for the same idea, whatever the instrument, the days, or the place of the catalog it is tried on.
 
-    ``made_of`` are digests of what else makes it: code that was changed and weights that were trained anew are tried
-    anew, under whatever name.
+    ``made_of`` is what else makes it, such as digests: code that was changed and weights that were trained anew are
+    tried anew, under whatever name. The seed is none: it is of simulated bars, and of the bootstrap.
     """
     values = as_dict(config)
-    for what in ("data", "watch"):
+    for what in ("data", "watch", "seed"):
         values.pop(what)
     values["model"].pop("store_dir")
     text = json.dumps([values, *made_of], sort_keys=True, default=str)

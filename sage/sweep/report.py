@@ -32,10 +32,14 @@ def findings(swept: Swept) -> list[Said]:
         found.append(
             Said(False, f"{len(swept.failed):,} of {len(swept.rows):,} runs failed; their trials are not judged")
         )
+    if judged.unfinished_trials:
+        found.append(
+            Said(None, f"{judged.unfinished_trials:,} of {judged.trials:,} trials were not finished and are not judged")
+        )
     if judged.winner is None:
         found.append(Said(None, "nothing to judge: no trial has returns on any day"))
         return found
-    best = f"best of {judged.trials:,} trials: {_named(judged)}"
+    best = f"best of {len(judged.by_trial) + judged.failed_trials:,} trials: {_named(judged)}"
     found.append(Said(None, f"{best}, Sharpe {_number(judged.winner_sharpe)}"
                             f"{_interval(judged.winner_interval)}, deepest drawdown {_percent(judged.winner_drawdown)}"
                             f"{_interval(judged.winner_drawdown_interval, percent=True)}"))  # fmt: skip
@@ -45,13 +49,12 @@ def findings(swept: Swept) -> list[Said]:
     elif deflated is None:
         found.append(Said(None, f"{judged.days:,} days are too few to deflate its Sharpe ratio"))
     else:
-        luck = deflated.expected_sharpe * judged.days_per_year**0.5
         found.append(
             Said(
                 deflated.is_significant,
                 f"deflated Sharpe ratio {deflated.probability:.3f} ({_more_than(deflated)}): the best "
                 f"of {judged.trials_ever:,} trials ever made here, in {_groups(deflated.clusters)}, "
-                f"would have reached {luck:.2f} by luck; had it been the only trial it would be "
+                f"would have reached {_number(judged.luck_sharpe)} by luck; had it been the only trial it would be "
                 f"{deflated.naive_probability:.3f}",
             )
         )
@@ -64,12 +67,12 @@ def findings(swept: Swept) -> list[Said]:
                 f"is in the lower half of trials on the other, over {overfitting.splits:,} splits",
             )
         )
-    walked = judged.walked
-    if walked is not None:
+    for walked in judged.walks:
+        where = f" on {walked.instrument}" if len(judged.walks) > 1 else ""
         found.append(
             Said(
                 None if walked.sharpe is None else walked.sharpe > 0,
-                f"chosen anew before each of {len(walked.windows)} windows by all windows before: Sharpe "
+                f"chosen anew before each of {len(walked.windows)} windows{where} by all windows before: Sharpe "
                 f"{_number(walked.sharpe)}{_interval(walked.interval)}, return {walked.total_return:+.1%}, deepest "
                 f"drawdown {_percent(walked.max_drawdown)}{_interval(walked.drawdown_interval, percent=True)}",
             )
@@ -101,6 +104,7 @@ def as_document(swept: Swept) -> dict[str, Any]:
         "trials": judged.trials,
         "trials_ever": judged.trials_ever,
         "failed_trials": judged.failed_trials,
+        "unfinished_trials": judged.unfinished_trials,
         "days": judged.days,
         "days_per_year": judged.days_per_year,
         "forecasts": dataclasses.asdict(swept.forecasts),
@@ -115,10 +119,11 @@ def as_document(swept: Swept) -> dict[str, Any]:
             "max_drawdown": judged.winner_drawdown, "drawdown_interval": _plain(judged.winner_drawdown_interval),
         },
         "deflated_sharpe": _plain(judged.deflated),
+        "luck_sharpe": judged.luck_sharpe,
         "overfitting": None if overfitting is None else {
             "probability": overfitting.probability, "splits": overfitting.splits, "blocks": overfitting.blocks,
         },
-        "walk_forward": _plain(judged.walked),
+        "walk_forward": [dataclasses.asdict(walked) for walked in judged.walks],
         "shuffled": None if shuffled is None else {
             "winner": shuffled.winner, "best": shuffled.best, "p_value": shuffled.p_value,
             "best_moved": shuffled.best_moved.tolist(),
@@ -138,7 +143,7 @@ def best_rows(swept: Swept, count: int = BEST_SHOWN) -> tuple[list[str], list[li
         by_trial.setdefault(int(row["trial"]), []).append(row)
 
     def rank(trial: int) -> float:
-        value = judged.by_trial[trial].sharpe
+        value = judged.by_trial[trial].t_statistic
         return np.inf if value is None else -value
 
     ranked = sorted(judged.by_trial, key=rank)[:count]
@@ -172,7 +177,7 @@ def trial_rows(swept: Swept) -> list[dict[str, Any]]:
              **{f"{SET}{key}": value for key, value in task.values.items()},
              "runs": runs[trial], "failed": failed[trial],
              **{name: None if pooled is None else getattr(pooled, name) for name in
-                ("sharpe", "total_return", "max_drawdown", "probabilistic_sharpe", "deflated_sharpe")}}
+                ("sharpe", "t_statistic", "total_return", "max_drawdown", "probabilistic_sharpe", "deflated_sharpe")}}
         )  # fmt: skip
     return rows
 
@@ -190,13 +195,14 @@ def page(swept: Swept, heat: tuple[str, str] | None = None) -> str:
         sections.append(Section("Luck", _LUCK, chart=_luck(judged)))
     if rows:
         sections.append(Section(f"The best {len(rows)} trials", "Over all windows and periods.", columns, rows))
-    if judged.walked is not None:
+    if judged.walks:
         sections.append(
             Section(
-                "Windows", "Each traded by the trial that had done best in all windows before it.",
-                ("window", "trial", "values", "Sharpe before", "Sharpe", "return"),
-                [[str(one.window), str(one.trial), _values(one.values), f"{one.sharpe_before:.2f}", _number(one.sharpe),
-                  f"{one.total_return:+.1%}"] for one in judged.walked.windows],
+                "Windows", "Each traded by the trial that had done best in all windows of its instrument before it.",
+                ("window", "instrument", "trial", "values", "Sharpe before", "Sharpe", "return"),
+                [[str(one.window), walked.instrument, str(one.trial), _values(one.values), f"{one.sharpe_before:.2f}",
+                  _number(one.sharpe), f"{one.total_return:+.1%}"]
+                 for walked in judged.walks for one in walked.windows],
             )
         )  # fmt: skip
     if swept.failed:

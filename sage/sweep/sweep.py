@@ -162,11 +162,14 @@ def done_before(plan: Plan, place: str) -> int:
 
     Raises
     ------
+    OptionError
+        If runs are there that are not of this plan.
     OSError
         If the place cannot be reached.
     """
     if is_remote(place):
         mirror_of(place).fetch()
+    _require_all_of_before(plan, local_path(place), place)
     found = ((task, read_outcome(local_path(place) / RUNS / task.key)) for task in plan.tasks)
     return sum(outcome is not None and _is_of_today(outcome, task, plan) for task, outcome in found)
 
@@ -177,11 +180,17 @@ class _State:
     def __init__(self, plan: Plan, place: str, ledger: Ledger) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
         self.outcomes: dict[str, Outcome] = {}
-        self.stale = 0
+        self.failures: dict[str, Outcome] = {}
+        self._stale: set[str] = set()
         self.overhead_s = 0.0
         self._plan, self._place, self._ledger = plan, place, ledger
         self._runs = local_path(place) / RUNS
         self.ideas = _ideas(plan)
+
+    @property
+    def stale(self) -> int:
+        """How many runs were there, made from other bars, weights or code."""
+        return len(self._stale)
 
     @property
     def todo(self) -> list[Task]:
@@ -195,8 +204,7 @@ class _State:
             if outcome is None:
                 continue
             if not _is_of_today(outcome, task, self._plan):
-                self.stale += 1
-                _remove(self._place, task.key)
+                self._stale.add(task.key)
                 continue
             self._begin(task)
             self._take(task, outcome)
@@ -209,8 +217,10 @@ class _State:
 
         def begun() -> Iterator[Task]:
             for task in todo:
-                # When it is handed out and not before: what is never begun is no trial.
+                # When it is handed out and not before: what is never begun is no trial, and what it was before stays.
                 self._begin(task)
+                if task.key in self._stale:
+                    _remove(self._place, task.key)
                 yield task
 
         show.stage("running", len(todo))
@@ -238,8 +248,7 @@ class _State:
 
     def _take(self, task: Task, outcome: Outcome) -> None:
         self.rows[task.key] = row_of(task, "failed" if outcome.error else "ok", outcome.error, outcome.figures)
-        if not outcome.error:
-            self.outcomes[task.key] = outcome
+        (self.failures if outcome.error else self.outcomes)[task.key] = outcome
 
 
 def _judge(plan: Plan, state: _State, ledger: Ledger) -> Judged:
@@ -253,7 +262,8 @@ def _judge(plan: Plan, state: _State, ledger: Ledger) -> Judged:
         ledger.finish(plan.market(first[trial]).question, state.ideas[first[trial].key], found)
     ledger.refresh()
     earlier = ledger.earlier(questions, own)
-    return judge(plan, state.outcomes, ledger.count(questions), plan.config.seed, earlier, table)
+    every = state.outcomes | state.failures
+    return judge(plan, every, ledger.count(questions), plan.config.seed, earlier, table)
 
 
 def _forecast(plan: Plan, todo: list[Task], workers: Workers, show: Progress) -> tuple[ForecastsMade, dict[str, str]]:
@@ -294,15 +304,17 @@ def _sources(task: Task, plan: Plan, before: Sources | None) -> Sources | None:
 
 
 def _ideas(plan: Plan) -> dict[str, str]:
-    """What each run tries, by its key."""
+    """What each run tries, by its key: on other bars, or learnt from windows of another length, it is another idea."""
     made_of: dict[str, tuple[str, ...]] = {}
+    windows = plan.config.windows
+    learnt_from = f"rolling {windows.train_bars}" if windows is not None and windows.rolling else ""
     found = {}
     for task in plan.tasks:
         config = task.config
         names = json.dumps([config.model.name, config.own.strategy, config.own.alphas])
         if names not in made_of:
             made_of[names] = tuple(_digests(config))
-        found[task.key] = idea_of(config, made_of[names])
+        found[task.key] = idea_of(config, [*made_of[names], plan.market(task).size, learnt_from])
     return found
 
 

@@ -57,8 +57,9 @@ def test_a_sweep_leaves_a_table_a_report_and_says_what_the_best_is_worth(config:
     once_more = sage("--resume", out, "--ledger", tmp_path / "trials.jsonl", "--json")
     assert once_more.exit_code == 0, once_more.output
     assert [run["key"] for run in json.loads(once_more.stdout)["runs"]] == [run["key"] for run in document["runs"]]
-    fewer = sage("--config", config, *GRID[:2], "--resume", out, "--ledger", tmp_path / "trials.jsonl")
-    assert fewer.exit_code == ExitCode.USAGE and "4 runs there are not of this sweep" in fewer.stderr
+    for options in ((), ("--dry-run",)):
+        fewer = sage("--config", config, *GRID[:2], "--resume", out, "--ledger", tmp_path / "trials.jsonl", *options)
+        assert fewer.exit_code == ExitCode.USAGE and "4 runs there are not of this sweep" in fewer.stderr
 
 
 def test_a_directory_in_the_place_of_the_ledger_is_said_in_a_line(

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from data.synthetic import SyntheticConfig
 from sage.config import BacktestConfig, DataConfig
 from sage.sweep.axes import Axis
 from sage.sweep.judged import judge, returns_of
 from sage.sweep.ledger import DailyReturns
-from sage.sweep.plan import Plan, SweepConfig, market_key, plan_of
+from sage.sweep.plan import Plan, SweepConfig, Task, market_key, plan_of
 from sage.sweep.runs import Outcome
 from sage.sweep.shuffled import SHIFTS, Moments
 from sage.sweep.windows import WindowConfig
@@ -21,6 +22,9 @@ from sage.sweep.windows import WindowConfig
 BASE = BacktestConfig(data=DataConfig(synthetic=SyntheticConfig(bars=400)))
 WINDOWS = WindowConfig(100, 30)
 DAYS = 120
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 def planned(trials: int, windows: WindowConfig | None = WINDOWS) -> Plan:
@@ -50,9 +54,9 @@ def test_an_edge_that_lasts_wins_is_significant_and_is_chosen_in_every_window() 
     assert judged.winner is not None and judged.winner.trial == 9
     assert judged.deflated is not None and judged.deflated.is_significant
     assert judged.overfitting is not None and judged.overfitting.probability < 0.05
-    assert judged.walked is not None
-    assert [one.trial for one in judged.walked.windows] == [9] * (windows - 1)
-    assert judged.walked.sharpe is not None and judged.walked.sharpe > 5.0
+    (walked,) = judged.walks
+    assert [one.trial for one in walked.windows] == [9] * (windows - 1)
+    assert walked.sharpe is not None and walked.sharpe > 5.0
     assert judged.winner_interval is not None and judged.winner_interval.low > 3.0
     assert judged.winner_drawdown_interval is not None and judged.winner_drawdown_interval.high < 0.0
 
@@ -89,27 +93,119 @@ def test_figures_are_annualised_by_the_days_on_which_the_instrument_trades() -> 
     assert judged.by_trial[0].sharpe == judged.winner_sharpe
 
 
+STOCK, COIN = 1, 2
+
+
+def two_instruments(windows: WindowConfig | None = None) -> Plan:
+    """A stock, which trades on 252 days of a year, and a coin: seeds of the simulated market under names."""
+    plan = plan_of(SweepConfig(BASE, (Axis("seed", (STOCK, COIN)),), windows=windows))
+    names = {STOCK: "STOCK.TEST", COIN: "COIN.TEST"}
+    tasks, sha256 = [], {}
+    for task in plan.tasks:
+        named = dataclasses.replace(task.config.data, instrument=names[task.config.seed])
+        other = dataclasses.replace(task, config=dataclasses.replace(task.config, data=named))
+        days = 252 if task.config.seed == STOCK else 365
+        plan.markets[market_key(other.config)] = dataclasses.replace(plan.market(task), trading_days_per_year=days)
+        tasks.append(other)
+        sha256[other.key] = plan.sha256[task.key]
+    return dataclasses.replace(plan, tasks=tasks, sha256=sha256)
+
+
+MOMENTS = Moments(np.tile([1_000.0, 1.0, 0.1], (1 + SHIFTS, 1)))
+
+
+def outcome_of(task: Task, days: IntArray, returns: FloatArray) -> Outcome:
+    return Outcome(task.key, "", {}, None, days, returns, MOMENTS)
+
+
 def test_an_instrument_that_trades_on_fewer_days_is_annualised_by_its_own() -> None:
-    plan = plan_of(SweepConfig(BASE, (Axis("seed", (1, 2)),)))
+    plan = two_instruments()
     stock, coin = plan.tasks
-    key = market_key(stock.config)
-    plan.markets[key] = dataclasses.replace(plan.markets[key], trading_days_per_year=252)
     rng = np.random.default_rng(4)
     days = np.arange(20_000, 23_650)
     open_days = np.sort(rng.choice(days, 2_520, replace=False))
-    moments = Moments(np.tile([1_000.0, 1.0, 0.1], (1 + SHIFTS, 1)))
     found = {
-        task.key: Outcome(task.key, "", {}, None, own, 0.0006 + 0.01 * rng.standard_normal(len(own)), moments)
+        task.key: outcome_of(task, own, 0.0006 + 0.01 * rng.standard_normal(len(own)))
         for task, own in ((stock, open_days), (coin, days))
     }
     judged = judge(plan, found, 2, 1)
     own = found[stock.key].returns
     assert judged.days_per_year == 365 and judged.winner is not None
-    assert judged.by_trial[stock.trial].sharpe == pytest.approx(own.mean() / own.std(ddof=1) * np.sqrt(252), rel=0.01)
+    assert judged.by_trial[stock.trial].sharpe == pytest.approx(own.mean() / own.std(ddof=1) * np.sqrt(252))
     # By one measure for all: the winner is the first of the table, too.
-    assert max(judged.by_trial, key=lambda trial: judged.by_trial[trial].sharpe or 0.0) == judged.winner.trial
+    assert max(judged.by_trial, key=lambda trial: judged.by_trial[trial].t_statistic or 0.0) == judged.winner.trial
     assert judged.shuffled is not None
     assert judged.shuffled.true[1] / judged.shuffled.true[0] == pytest.approx(np.sqrt(365 / 252))
+
+
+def test_how_long_others_were_there_has_no_say_in_a_trial_s_own_figures() -> None:
+    plan = two_instruments()
+    stock, coin = plan.tasks
+    rng = np.random.default_rng(5)
+    ten_years = np.arange(18_000, 21_650)[np.arange(3_650) % 7 < 5]
+    two_years = np.arange(20_920, 21_650)
+    found = {
+        stock.key: outcome_of(stock, ten_years, 0.0008 + 0.01 * rng.standard_normal(len(ten_years))),
+        coin.key: outcome_of(coin, two_years, 0.0010 + 0.01 * rng.standard_normal(len(two_years))),
+    }
+    both = judge(plan, found, 2, 1)
+    for task, year in ((stock, 252), (coin, 365)):
+        own = found[task.key].returns
+        expected = own.mean() / own.std(ddof=1) * np.sqrt(year)
+        alone = judge(plan, {task.key: found[task.key]}, 2, 1)
+        assert both.by_trial[task.trial].sharpe == pytest.approx(expected)
+        assert alone.winner_sharpe == pytest.approx(expected) and alone.days_per_year == year
+        assert both.by_trial[task.trial].total_return == pytest.approx(alone.by_trial[task.trial].total_return)
+    assert both.winner is not None and both.winner_sharpe == both.by_trial[both.winner.trial].sharpe
+    # As surely told apart from nought: what luck would have reached is on the scale of the winner's ratio.
+    assert both.deflated is not None and both.luck_sharpe is not None and both.winner_sharpe is not None
+    assert both.winner_sharpe / both.luck_sharpe == pytest.approx(
+        both.deflated.sharpe / both.deflated.expected_sharpe, rel=0.02
+    )
+
+
+def test_windows_of_each_instrument_are_walked_alone() -> None:
+    plan = two_instruments(WINDOWS)
+    rng = np.random.default_rng(6)
+    found = {}
+    for task in plan.tasks:
+        assert task.window is not None
+        # Windows count bars: those of the stock last longer, and are other days.
+        step = 90 if task.config.seed == STOCK else 60
+        days = 20_000 + step * task.window.number + np.arange(60)
+        found[task.key] = outcome_of(task, days, 0.01 * rng.standard_normal(60))
+    stock, coin = judge(plan, found, 2, 1).walks
+    assert (stock.instrument, coin.instrument) == ("STOCK.TEST", "COIN.TEST")
+    for walked, seed, year in ((stock, STOCK, 252), (coin, COIN, 365)):
+        later = [task for task in plan.tasks if task.config.seed == seed and task.window and task.window.number > 1]
+        pooled = np.concatenate([found[task.key].returns for task in later])
+        assert {one.trial for one in walked.windows} == {later[0].trial} and len(walked.windows) == len(later)
+        assert walked.sharpe == pytest.approx(pooled.mean() / pooled.std(ddof=1) * np.sqrt(year))
+
+
+def test_a_day_that_two_windows_share_is_one_day_of_the_walk() -> None:
+    plan = planned(1)
+    found = outcomes(plan, [0.1])
+    for task in plan.tasks:
+        assert task.window is not None
+        one = found[task.key]
+        found[task.key] = dataclasses.replace(one, days=one.days - task.window.number)
+    judged = judge(plan, found, 1, 1)
+    (walked,) = judged.walks
+    first = found[plan.tasks[0].key]
+    table = returns_of(plan, found)
+    later = table.table[table.days >= first.days[-1], 0].copy()
+    later[0] -= first.returns[-1]
+    assert walked.sharpe == pytest.approx(later.mean() / later.std(ddof=1) * np.sqrt(365))
+
+
+def test_trials_that_were_never_run_are_neither_failed_nor_counted() -> None:
+    plan = planned(6, windows=None)
+    every = outcomes(plan, [0.0] * 6)
+    made = {task.key: every[task.key] for task in plan.tasks[:2]}
+    judged = judge(plan, made, trials_ever=2, seed=1)
+    assert (judged.trials, judged.trials_ever, judged.failed_trials, judged.unfinished_trials) == (6, 2, 0, 4)
+    assert judged.deflated is not None and judged.deflated.trials == 2
 
 
 def test_every_trial_is_judged_alone_and_among_all() -> None:
@@ -125,14 +221,13 @@ def test_every_trial_is_judged_alone_and_among_all() -> None:
 def test_a_window_knows_nothing_of_itself_when_its_trial_is_chosen() -> None:
     plan = planned(6)
     found = outcomes(plan, [0.0] * 6)
-    before = judge(plan, found, 6, 1).walked
+    (before,) = judge(plan, found, 6, 1).walks
     last = max(task.window.number for task in plan.tasks if task.window is not None)
     for task in plan.tasks:
         if task.window is not None and task.window.number == last:
             one = found[task.key]
             found[task.key] = dataclasses.replace(one, returns=-7.0 * one.returns)
-    after = judge(plan, found, 6, 1).walked
-    assert before is not None and after is not None
+    (after,) = judge(plan, found, 6, 1).walks
     assert [one.trial for one in before.windows] == [one.trial for one in after.windows]
     assert before.windows[:-1] == after.windows[:-1] and before.windows[-1] != after.windows[-1]
 
@@ -159,7 +254,7 @@ def test_days_of_two_windows_stand_behind_each_other_and_a_shared_day_holds_both
 def test_without_windows_there_is_no_walk_forward_and_without_days_no_winner() -> None:
     plan = planned(3, windows=None)
     judged = judge(plan, outcomes(plan, [0.0] * 3), 3, 1)
-    assert judged.walked is None and judged.winner is not None and judged.shuffled is not None
+    assert not judged.walks and judged.winner is not None and judged.shuffled is not None
     nothing = {key: Outcome(key, "", one.figures) for key, one in outcomes(plan, [0.0] * 3).items()}
     assert judge(plan, nothing, 3, 1).winner is None
     assert judge(plan, {}, 3, 1).winner is None

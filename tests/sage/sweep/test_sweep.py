@@ -29,7 +29,7 @@ from sage.sweep.ledger import Ledger
 from sage.sweep.plan import Plan, SweepConfig, market_of, plan_of
 from sage.sweep.results import write_results
 from sage.sweep.runs import ERROR_FILE, RUNS, run_task
-from sage.sweep.sweep import SWEEP_FILE, Swept, planned_before, sweep
+from sage.sweep.sweep import SWEEP_FILE, Swept, _ideas, planned_before, sweep
 from sage.sweep.table import TABLE, TRIALS
 from sage.sweep.windows import WindowConfig
 from sage.sweep.workers import Died, LocalWorkers
@@ -160,9 +160,9 @@ def test_without_a_model_missing_forecasts_end_it_before_the_first_run(tmp_path:
     assert not (tmp_path / "out" / RUNS).exists() or not any((tmp_path / "out" / RUNS).iterdir())
 
 
-def ingested(catalog: Path, base: float) -> BacktestConfig:
+def ingested(catalog: Path, base: float, count: int = 200) -> BacktestConfig:
     """A backtest without a model on bars of a catalog."""
-    path = write_csv(catalog.parent / "bars.csv", candles(200, base=base))
+    path = write_csv(catalog.parent / "bars.csv", candles(count, base=base))
     ingest(IngestRequest([path], catalog, "BTCUSDT.TEST"))
     data = DataConfig(source="catalog", catalog=str(catalog), instrument="BTCUSDT.TEST")
     return dataclasses.replace(PINNED, data=data)
@@ -180,6 +180,53 @@ def test_runs_on_bars_that_have_changed_since_are_made_again(tmp_path: Path) -> 
     assert [row["determinism_hash"] for row in again.rows] != [row["determinism_hash"] for row in first.rows]
     assert any("made from other bars" in finding.told for finding in report.findings(again))
     assert swept(other, place, 1).reused == 2
+
+
+def test_a_sweep_of_windows_goes_on_when_more_bars_have_come(tmp_path: Path) -> None:
+    place, windows = tmp_path / "out", WindowConfig(50, 40)
+    plan = plan_of(SweepConfig(ingested(tmp_path / "catalog", 100.0), (AXES[0],), windows=windows))
+    swept(plan, place, 1)
+    market_of.cache_clear()
+    more = plan_of(SweepConfig(ingested(tmp_path / "catalog", 100.0, 210), (AXES[0],), windows=windows))
+    assert [task.key for task in more.tasks] == [task.key for task in plan.tasks]
+    again = swept(more, place, 1)
+    # The last window alone is longer now.
+    assert again.stale == 2 and again.reused == len(plan.tasks) - 2 and not again.failed
+
+
+def test_what_is_out_of_date_stays_until_it_is_run_again(tmp_path: Path) -> None:
+    place, axis = tmp_path / "out", AXES[0]
+    plan = plan_of(SweepConfig(ingested(tmp_path / "catalog", 100.0), (axis,)))
+    swept(plan, place, 1)
+    market_of.cache_clear()
+    other = plan_of(SweepConfig(ingested(tmp_path / "catalog", 300.0), (axis,)))
+
+    class Stops(Silent):
+        def stage(self, name: str, total: int) -> None:
+            if name == "running":
+                raise KeyboardInterrupt
+
+    stopped = sweep(other, place, LocalWorkers(1), Ledger(tmp_path / "trials.jsonl"), Stops())
+    assert stopped.interrupted and stopped.stale == 2
+    assert all((place / RUNS / task.key / "summary.json").exists() for task in plan.tasks)
+
+
+def test_other_bars_of_an_instrument_and_other_lengths_learnt_from_are_other_ideas(tmp_path: Path) -> None:
+    hours, days = (
+        dataclasses.replace(PINNED, data=DataConfig(synthetic=SyntheticConfig(bars=BARS, bar_seconds=seconds)))
+        for seconds in (3_600, 14_400)
+    )
+    ideas = [
+        set(_ideas(plan_of(SweepConfig(base, windows=windows))).values())
+        for base, windows in (
+            (hours, None), (days, None), (days, WindowConfig(100, 80)), (days, WindowConfig(100, 80, rolling=True)),
+            (days, WindowConfig(150, 80, rolling=True)), (days, WindowConfig(100, 60, rolling=True)),
+        )
+    ]  # fmt: skip
+    assert all(len(one) == 1 for one in ideas)
+    # Windows alone are other days; what is learnt from is not.
+    assert ideas[1] == ideas[2] and ideas[3] == ideas[5]
+    assert len({frozenset(one) for one in ideas}) == 4
 
 
 def test_code_that_was_changed_is_run_again_and_tried_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
