@@ -15,7 +15,7 @@ from sage.config import BacktestConfig
 _TITLE = """# Configuration
 
 Every key of a `--config FILE.toml`, with its type and default. What a file leaves out keeps its default; a key that is
-unknown is refused, with the nearest known ones. `sage sweep --set KEY=...` takes the same keys, with dots.
+unknown is refused, with the nearest known ones. `sage sweep --set KEY=...` takes nearly all of them, with dots.
 
 This page is made from the classes: `make docs`.
 """
