@@ -2,8 +2,8 @@
 
 Plain adaptive conformal inference (:mod:`regime.conformal`) keeps its promise on the whole, and breaks it at each hour
 and in each kind of market on its own. So the quantile of all scores is multiplied by a factor for the group of
-volatility that the market is in, and on intraday bars by one for the hour of the day; each factor moves on the outcomes
-of its own group, up after a miss and down after a hit, until the group is covered as promised.
+volatility that the market is in, and by one for the hour of the day, which daily bars have all in common; each factor
+moves on the outcomes of its own group, up after a miss and down after a hit, until the group is covered as promised.
 
 Outcomes arrive as many bars late as the forecast looked ahead, and only then are used.
 

@@ -145,6 +145,7 @@ class RunModel:
             device=engine.device,
             context_bars=regime.context_bars,
             horizon_bars=regime.horizon_bars,
+            network=self.client.checkpoint.network,
         )
         root = Path(self._config.model.store_dir).expanduser() if self._config.model.store_dir else default_root()
         self._store = ForecastStore(root, key)

@@ -57,6 +57,7 @@ class LoopbackHub:
     token: str | None = None
     gated: bool = False
     tagged: bool = True
+    tag: str = ""
     statuses: deque[int] = field(default_factory=deque)
     store_statuses: deque[int] = field(default_factory=deque)
     cuts: deque[int] = field(default_factory=deque)
@@ -145,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             return self._refuse(404, "EntryNotFound")
         sha256 = hashlib.sha256(content).hexdigest()
-        tag = sha256 if hub.tagged else hashlib.sha1(content).hexdigest()
+        tag = hub.tag or (sha256 if hub.tagged else hashlib.sha1(content).hexdigest())
         return self._headers(
             302,
             {

@@ -44,6 +44,13 @@ class Checkpoint:
         """First 16 hex digits of the weights' sha256."""
         return self.sha256[:16]
 
+    @property
+    def network(self) -> str:
+        """First 16 hex digits of the hyper-parameters' sha256; empty for a ``.ckpt``, whose weights hold them."""
+        if self.hyper_parameters is None:
+            return ""
+        return hashlib.sha256(json.dumps(self.hyper_parameters, sort_keys=True).encode()).hexdigest()[:16]
+
 
 def find_checkpoint(name: str) -> Checkpoint:
     """Resolve ``embedded``, a path, or a model that was pulled from a hub, ``owner/NAME[@revision]``.

@@ -70,7 +70,7 @@ def choose_engine(spec: EngineSpec, architecture: Architecture | None = None) ->
     if spec.kind not in ENGINE_KINDS:
         raise ModelUnavailable(f"engine {spec.kind!r}: unknown; one of {', '.join(ENGINE_KINDS)}")
     if spec.kind == "stock":
-        return EngineChoice("stock", f"stock-tirex-ts-{_version('tirex-ts')}")
+        return EngineChoice("stock", f"stock-tirex-ts-{_version('tirex-ts')}-torch-{_version('torch')}")
     if spec.kind == "torch" or spec.device == "cuda" or spec.dtype != "float32":
         if spec.kind == "native":
             raise ModelUnavailable(

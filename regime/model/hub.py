@@ -32,6 +32,7 @@ _PAUSES_S = (1.0, 4.0)
 """Waits before a download that the hub broke off is tried again; the client itself has tried before that."""
 
 _SERVER_ERROR = 500
+_TAG = r"[0-9A-Za-z_-]{0,200}"
 _MEGABYTE = 1_000_000
 
 
@@ -142,6 +143,11 @@ def _announced(source: Source) -> _Announced:
             f"{source}: {constants.ENDPOINT} answers with revision {found.commit_hash}; is HF_ENDPOINT a model hub?"
         )
     tag = found.etag or ""
+    if not re.fullmatch(_TAG, tag):
+        # The client's cache names a file by it.
+        raise ModelUnavailable(
+            f"{source}: {constants.ENDPOINT} gives {source.file} the tag {tag!r}; is it a model hub?"
+        )
     sha256 = source.sha256 or (tag if _is_sha256(tag) else None)
     if sha256 is None:
         raise ModelUnavailable(

@@ -76,7 +76,7 @@ class AheadForecasts:
             return
         for window in unkept:
             if window in self._store:
-                del self._own[window]
+                self._own.pop(window, None)
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,14 @@ def forecast_ahead(
 
     def flush() -> None:
         rows = len(batch)
-        keys = [window_key(context) for context in batch]
-        missing = [row for row, key in enumerate(keys) if key not in known]
+        # Two bars may have the same window, as in a market that repeats itself.
+        keys = {window_key(context): row for row, context in enumerate(batch)}
+        missing = {key: row for key, row in keys.items() if key not in known}
         if missing:
             padded = np.stack(batch + [batch[-1]] * (BATCH_ROWS - rows))
             try:
                 quantiles = forecaster.forecast(padded, config.horizon_bars, config.hang_limit_s)
-                known.put_many([keys[row] for row in missing], quantiles[missing])
+                known.put_many(list(missing), quantiles[list(missing.values())])
             except ForecastFailed:
                 # The detector meets these windows again and asks the model itself; a lasting failure shows there.
                 pass

@@ -8,6 +8,7 @@ relieved by a successor before it hits the ceiling.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +108,7 @@ class ModelClient:
         self._lock = threading.Lock()
         self._current: _Process | None = None
         self._successor: _Process | None = None
+        self._no_successor_before = -math.inf
         self._dying: list[ModelProcess] = []
         self._sequence = 0
         self._failures_in_a_row = 0
@@ -343,14 +345,22 @@ class ModelClient:
         try:
             ready = self._get_ready_beside(successor)
         except (ProcessDied, StartFailed):
-            self._successor = None
-            self._end(successor)
+            self._give_up(successor)
+            return
+        if not ready and self._stopwatch() - successor.launched_at >= self._config.start_timeout_s:
+            self._give_up(successor)
             return
         if ready and (self._current is None or self._current.asked_at is None):
             if self._current is not None:
                 self._end(self._current)
             self._current, self._successor = successor, None
             self.recycled += 1
+
+    def _give_up(self, successor: _Process) -> None:
+        """End a successor that came to nothing; the next one is not tried at once."""
+        self._successor = None
+        self._no_successor_before = self._stopwatch() + self._config.back_off_max_s
+        self._end(successor)
 
     def _hear(self, found: _Process) -> None:
         """It may have loaded or answered long ago and had nobody to tell: bars are far apart, or a breaker was open."""
@@ -383,7 +393,9 @@ class ModelClient:
 
     def _relieve_if_large(self, found: _Process) -> None:
         limit = memory_limit_bytes(self._config)
-        if limit and self._successor is None and found.process.resident_bytes() > self._config.recycle_share * limit:
+        if self._successor is not None or self._stopwatch() < self._no_successor_before:
+            return
+        if limit and found.process.resident_bytes() > self._config.recycle_share * limit:
             # Where no second process can be had, the first one serves on, up to its ceiling.
             with contextlib.suppress(OSError):
                 self._successor = self._launched()

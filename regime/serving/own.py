@@ -47,6 +47,8 @@ def load_own(spec: dict[str, Any]) -> tuple[AnswerFunction, dict[str, Any]]:
         try:
             # A copy: what it keeps must not change under it.
             quantiles = forecaster.forecast(contexts.copy(), horizon_bars, own["hang_limit_s"])
+        except MemoryError:
+            raise  # the server has a word of its own for it, and the client a successor
         except Exception as error:
             raise ValueError(f"{error!r}{_place(error)}") from error
         return Answer(_quantiles(quantiles), digest)

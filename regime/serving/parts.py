@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from regime.files import write_durably
 from regime.forecast import QUANTILE_LEVELS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of every key, so that a later format never meets the files of this one."""
 
 KEY_FILE = "key.json"
@@ -47,7 +47,8 @@ class StoreKey:
     """Everything but the window that a forecast depends on.
 
     ``engine`` names the code that computed it with its version, such as ``native-1-avx512``: engines agree to
-    rounding, not to the bit.
+    rounding, not to the bit. ``network`` is :attr:`~regime.model.checkpoint.Checkpoint.network`: weights alone do not
+    tell how much of a context they are asked about.
     """
 
     checkpoint_sha256: str
@@ -56,6 +57,7 @@ class StoreKey:
     device: str
     context_bars: int
     horizon_bars: int
+    network: str = ""
 
     @cached_property
     def digest(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,20 @@ def test_what_is_kept_is_not_made_again(model: ModelClient, tmp_path: Path) -> N
     forecast_ahead(stream, CONFIG, HOUR_S, counting, again)
     assert counting.batches == 0
     assert again.made == 0
+
+
+def test_a_market_that_repeats_itself_is_forecast_once_for_each_window(model: ModelClient, tmp_path: Path) -> None:
+    flat = bars(WARM_UP + KEEP_ROWS + 9)
+    closes = [100.0 + index % 2 for index in range(len(flat))]
+    stream = [
+        dataclasses.replace(bar, open=close, high=close, low=close, close=close)
+        for bar, close in zip(flat, closes, strict=True)
+    ]
+    known = opened(tmp_path, model)
+    forecast_ahead(stream, CONFIG, HOUR_S, model, known)
+    missing, total = missing_windows(stream, CONFIG, HOUR_S, opened(tmp_path, model))
+    assert missing == 0 and total == KEEP_ROWS + 9
+    assert 0 < known.made < total
 
 
 def test_shares_of_the_work_come_to_all_of_it_and_to_nothing_twice(model: ModelClient, tmp_path: Path) -> None:

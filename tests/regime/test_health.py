@@ -98,6 +98,13 @@ def test_nothing_is_said_before_enough_forecasts_have_matured() -> None:
     assert first <= LENGTHS.recent_bars + 4 * LENGTHS.check_every_bars
 
 
+def test_bars_for_which_nothing_was_forecast_are_not_scored() -> None:
+    monitor = HealthMonitor(LENGTHS, HORIZON)
+    for bar in range(1, 3 * HORIZON):
+        monitor.observe(bar, 0.001, 0.01)
+    assert monitor.matured == 0
+
+
 def test_forecasts_over_a_gap_are_not_held_against_the_model() -> None:
     monitor = HealthMonitor(LENGTHS, HORIZON)
     for bar in range(5):

@@ -26,6 +26,16 @@ class Plain:
         return np.tile(drift + volatility * QUANTILES, (1, horizon_bars, 1))
 
 
+class WantsTooMuch(Plain):
+    """Has no memory for a forecast now and then."""
+
+    def forecast(self, contexts: np.ndarray, horizon_bars: int, timeout_s: float) -> Any:
+        answer = super().forecast(contexts, horizon_bars, timeout_s)
+        if self.asked % 100 == 0:
+            raise MemoryError("no room")
+        return answer
+
+
 class Named(Plain):
     """Says whose weights it has only once it is built."""
 

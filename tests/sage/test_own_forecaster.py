@@ -66,6 +66,11 @@ def test_what_it_raises_costs_that_forecast_and_is_told() -> None:
     assert "LookupError('my own mistake')" in note and "own_forecasters.py:" in note
 
 
+def test_what_it_has_no_memory_for_is_told_as_such() -> None:
+    run = run_backtest(with_forecaster("WantsTooMuch"))
+    assert set(run.forecast_failures) == {Reason.OUT_OF_MEMORY}
+
+
 def test_a_hang_and_a_death_cost_bars_and_not_the_run() -> None:
     run = run_backtest(with_forecaster("Hangs", 100, deadline_ms=100.0))
     assert len(run.signals) == 100 and run.forecast_failures[Reason.TIMEOUT] > 0

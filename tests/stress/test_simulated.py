@@ -115,6 +115,24 @@ def test_a_leaking_process_is_relieved_without_a_forecast_lost(machine: Machine,
     assert client.lost == 0
 
 
+def test_a_successor_that_never_loads_is_given_up_and_another_one_tried(machine: Machine, client: ModelClient) -> None:
+    machine.leak_bytes = 60_000_000
+    machine.load_factor = 1e9
+    launched = len(machine.processes)
+    for _ in range(140):
+        machine.time.advance(0.1)
+        client.forecast(window(), HORIZON, DEADLINE_S)
+    assert len(machine.processes) == launched + 1
+    machine.time.advance(130.0)
+    client.forecast(window(), HORIZON, DEADLINE_S)
+    assert machine.processes[launched].gone and client.recycled == 0
+    machine.load_factor = 1.0
+    for _ in range(140):
+        machine.time.advance(0.1)
+        client.forecast(window(), HORIZON, DEADLINE_S)
+    assert client.recycled == 1 and client.lost == 0
+
+
 def test_a_process_that_cannot_load_says_why(machine: Machine) -> None:
     machine.load_error = "the weights are damaged"
     with (

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from regime.errors import ModelUnavailable
 from regime.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, Checkpoint, find_checkpoint
 from regime.model.weights import ARCHITECTURES, Architecture, load_weights
+from regime.serving.store import StoreKey
 from tests.regime.model.bomb import Bomb
 
 
@@ -32,6 +33,19 @@ def test_the_shipped_checkpoint_is_small_and_tells_how_it_was_made() -> None:
     assert sum(path.stat().st_size for path in directory.iterdir()) < 8_000_000
     training = json.loads((directory / CONFIG_FILE).read_text())["training"]
     assert {"seed", "steps", "recipe", "loss_last"} <= set(training)
+
+
+def test_weights_that_are_asked_about_another_context_are_another_network(tmp_path: Path) -> None:
+    shipped, shorter = find_checkpoint("embedded"), shipped_copy(tmp_path / "shorter")
+    config = shorter / CONFIG_FILE
+    document = json.loads(config.read_text())
+    document["hyper_parameters"]["train_ctx_len"] //= 2
+    config.write_text(json.dumps(document))
+    other = find_checkpoint(str(shorter))
+    assert other.sha256 == shipped.sha256 and other.network != shipped.network
+    assert find_checkpoint(str(shipped_copy(tmp_path / "same"))).network == shipped.network
+    keys = [StoreKey(one.sha256, "e", "float32", "cpu", 512, 16, one.network) for one in (shipped, other)]
+    assert keys[0].digest != keys[1].digest
 
 
 def test_a_safetensors_checkpoint_is_found_and_read_without_torch() -> None:

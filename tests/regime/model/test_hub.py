@@ -122,6 +122,13 @@ def test_a_file_that_the_hub_does_not_tag_is_checked_against_the_sha256_given(hu
     assert fetched(given).path.read_bytes() == CONTENT
 
 
+def test_a_tag_that_would_lead_out_of_the_cache_is_refused(hub: LoopbackHub, cache: Path) -> None:
+    hub.tag = "../../../victim"
+    with pytest.raises(ModelUnavailable, match=r"the tag '\.\./\.\./\.\./victim'; is it a model hub"):
+        fetched(Source(REPO, REVISION, FILE, None, SHA256, "option"))
+    assert not list(cache.parent.rglob("victim*"))
+
+
 def test_an_answer_that_is_no_hubs_is_told(hub: LoopbackHub, cache: Path) -> None:
     hub.statuses.extend([200] * 20)
     with pytest.raises(ModelUnavailable, match="is HF_ENDPOINT a model hub"):
