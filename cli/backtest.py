@@ -106,7 +106,7 @@ def backtest(
     Without options it runs on a simulated regime-switching market. The run directory holds the report, all tables
     and everything it takes to run it again.
     """
-    with errors_as_exit_codes(without_model="To run without a model: --allow-degraded"):
+    with errors_as_exit_codes(without_model="To run without a model: --allow-degraded"), contextlib.ExitStack() as kept:
         import json
 
         from cli import render, walk_forward
@@ -170,7 +170,7 @@ def backtest(
             lookahead.require_checkable(settings.regime.deadline_ms, cuts)
         elif lookahead_cuts is not None:
             raise OptionError("--lookahead-cuts goes with --check-lookahead")
-        directory = rundir.choose_directory(out, settings.data.instrument or settings.data.source)
+        directory = kept.enter_context(rundir.claimed(out, settings.data.instrument or settings.data.source))
         if walk:
             walk_forward.run(settings, directory, as_json=as_json)
             return

@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,33 @@ def choose_directory(wanted: Path | None, label: str) -> Path:
 
 
 @contextmanager
+def claimed(wanted: Path | None, label: str) -> Iterator[Path]:
+    """The place of :func:`choose_directory`; one that it has named is made, so that no other run begun in the same
+    second takes it, and is gone again if nothing comes of the run.
+
+    Raises
+    ------
+    OptionError, OSError
+        As :func:`choose_directory`.
+    """
+    if wanted is not None:
+        yield choose_directory(wanted, label)
+        return
+    while True:
+        directory = choose_directory(None, label)
+        try:
+            directory.mkdir()
+            break
+        except FileExistsError:
+            continue  # it has just been taken, and gets another name
+    try:
+        yield directory
+    finally:
+        with suppress(OSError):
+            directory.rmdir()  # which leaves alone what holds anything
+
+
+@contextmanager
 def whole(directory: Path) -> Iterator[Path]:
     """A place to write to that becomes the directory when all is written, and is gone where that fails."""
     partial = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -74,7 +101,7 @@ def whole(directory: Path) -> Iterator[Path]:
     try:
         yield partial
         if directory.exists():
-            directory.rmdir()  # empty, or choose_directory would have refused it
+            directory.rmdir()  # empty: claimed, or choose_directory would have refused it
         os.replace(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

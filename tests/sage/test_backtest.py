@@ -283,6 +283,22 @@ def test_an_earlier_run_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "manifest.json").read_text() == "{}"
 
 
+def test_two_runs_begun_in_the_same_second_have_places_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rundir.time, "strftime", lambda *_: "20240131-120000")
+    with rundir.claimed(None, "x") as one, rundir.claimed(None, "x") as other:
+        assert one != other
+        for place in (one, other):
+            with rundir.whole(place) as partial:
+                (partial / "manifest.json").write_text(str(place))
+    assert [(place / "manifest.json").read_text() for place in (one, other)] == [str(one), str(other)]
+    with pytest.raises(RuntimeError), rundir.claimed(None, "x") as third:
+        raise RuntimeError("it went wrong")
+    assert not third.exists() and one.exists()
+
+
 def test_what_was_interrupted_before_it_began_is_in_nobodys_way(tmp_path: Path) -> None:
     (tmp_path / LOCK).touch()
     with alone_in(tmp_path, OSError()), pytest.raises(OptionError, match="another process is at work there"):
