@@ -353,9 +353,17 @@ def latency_summary(report: dict[str, Any], picture: Path | None) -> None:
         rows.append(("picture", str(picture)))
     needed = report["p99_needs_answers"]
     p99, slo = report["engines"][0]["latency_ms"]["p99"], f"{report['slo_ms']:g} ms"
+    share = report["engines"][0]["model_share"]
+    missed = (
+        f"p99 of {told(p99)} ms MISSES {slo}"
+        if report["model_in_time"]
+        else (
+            f"MISSED: the model was in time for {share:.1%} of the bars only, the fallback levels answered the others"
+        )
+    )
     verdict = {
         "met": f"p99 of {told(p99)} ms keeps within {slo}",
-        "missed": f"p99 of {told(p99)} ms MISSES {slo}",
+        "missed": missed,
         "undecided": f"undecided: a p99 needs {needed:,} answers; give more --seconds or a higher --rate",
     }[report["verdict"]]
     rows.append(("verdict", verdict))

@@ -209,13 +209,14 @@ class _Turn:
 
     def _answer(self, due: float) -> None:
         result = self.result
+        failed_before = self.detector.failures.total()
         answer = self.detector.step(next(self.bars))
         latency = time.perf_counter() - due
         self._count(latency)
         result.samples.append((due - self.began, 1e3 * latency))
         result.levels[answer.level if isinstance(answer, Signal) else Level.EMERGENCY] += 1
         timing = self.detector.last_timing
-        if timing.source == "model" and not self.detector.failures:
+        if timing.source == "model" and self.detector.failures.total() == failed_before:
             result.model_call.record(timing.model_ms / 1e3)
 
     def _give_up(self, waited_s: list[float]) -> None:

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from regime.signal import Level
 from sage.percentiles import answers_needed
-from stress.latency_records import EngineLatency, LatencyReport
+from stress.latency_records import MODEL_SHARE_MIN, EngineLatency, LatencyReport
 
 _COLOURS = ("#2456a6", "#e0a63a")
 _INK, _GRID, _LIMIT = "#1d2733", "#e8ebef", "#c8473c"
@@ -25,6 +25,7 @@ def as_document(report: LatencyReport) -> dict[str, object]:
     config = report.config
     return {
         "verdict": report.verdict,
+        "model_in_time": report.judged.model_share is None or report.judged.model_share >= MODEL_SHARE_MIN,
         "slo_ms": config.slo_ms,
         "ratio": report.ratio,
         "model": report.checkpoint.name,
@@ -67,6 +68,7 @@ def _engine_document(engine: EngineLatency) -> dict[str, object]:
         "answers": len(engine.latency) - engine.unanswered,
         "unanswered": engine.unanswered,
         "over_slo": engine.over_slo,
+        "model_share": engine.model_share,
         "missed_deadlines": engine.missed_deadlines,
         "achieved_rate_hz": engine.achieved_rate_hz,
         "levels": {level.name: engine.levels[level] for level in Level if engine.levels[level]},

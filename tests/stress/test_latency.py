@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from itertools import islice
 
 import numpy as np
@@ -75,6 +76,18 @@ def test_p99_decides(slo_ms: float, verdict: str) -> None:
     report = measure(dataclasses.replace(SHORT, rate_hz=1000.0, seconds=1.1, slo_ms=slo_ms))
     assert report.verdict == verdict
     assert (report.judged.over_slo > 0) == (verdict == "missed")
+
+
+def test_a_target_that_fallback_levels_keep_in_the_models_place_is_missed(short_report: LatencyReport) -> None:
+    engine = dataclasses.replace(short_report.judged, latency=Latencies(), levels=Counter({Level.FULL: 980}))
+    for _ in range(1_000):
+        engine.latency.record(0.001)
+    report = dataclasses.replace(short_report, engines=[engine])
+    assert engine.model_share == 1.0 and report.verdict == "met"
+    engine.levels.update({Level.BASIC: 10, Level.SMART: 10})
+    assert report.verdict == "met"
+    engine.levels.update({Level.SMART: 10})
+    assert report.verdict == "missed" and not as_document(report)["model_in_time"]
 
 
 def test_bars_that_a_stall_kept_waiting_are_late_too() -> None:
