@@ -77,6 +77,7 @@ def _reports(
     name = model or EMBEDDED
     if real is not None:
         if schedule is not None:
+            real_chaos.check_count(real)
             planned = parse_schedule(schedule, seed, sorted(real_chaos.real_lengths()), real_chaos.BARS)
             yield "real", real_chaos.run_real([planned] * real, progress, name)
         else:

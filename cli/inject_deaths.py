@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from stress.deaths import DeathsReport
 
 
-def run(kills: int, *, seed: int, model: str | None, deadline_ms: float, as_json: bool) -> None:
+def run(kills: int, *, seed: int, model: str | None, deadline_ms: float | None, as_json: bool) -> None:
     """Kill, wait for recovery, and tell what was lost and what grew; exit code 1 where something was or did.
 
     Raises
@@ -25,12 +26,18 @@ def run(kills: int, *, seed: int, model: str | None, deadline_ms: float, as_json
     """
     from cli import render
     from data.errors import OptionError
-    from regime.model.checkpoint import EMBEDDED
+    from regime.config import RegimeConfig
+    from sage.config import with_values
     from stress.deaths import DeathsConfig, as_document, kill_repeatedly
 
     if kills < 1:
         raise OptionError(f"--kills {kills}: 1 or more")
-    config = DeathsConfig(kills=kills, seed=seed, model=model or EMBEDDED, deadline_ms=deadline_ms)
+    config = with_values(DeathsConfig(kills=kills, seed=seed), model=model, deadline_ms=deadline_ms)
+    if not RegimeConfig().reserve_ms < config.deadline_ms < math.inf:
+        raise OptionError(
+            f"--deadline-ms {config.deadline_ms:g}: must exceed the reserve of {RegimeConfig().reserve_ms:g} ms, or no "
+            "forecast is ever in time"
+        )
     with render.LiveProgress() as progress:
         report = kill_repeatedly(config, progress)
     document = as_document(report)

@@ -25,9 +25,9 @@ def inject_fault(
     ] = None,
     at: Annotated[int | None, typer.Option(help="Begin at this bar instead, counted from 1.")] = None,
     for_bars: Annotated[int | None, typer.Option("--for", help="Last so many bars. Default: the fault's own.")] = None,
-    deadline_ms: Annotated[float, typer.Option(help="Answer each bar within this time.")] = 50.0,
+    deadline_ms: Annotated[float | None, typer.Option(help="Answer each bar within this time; 50 by default.")] = None,
     model: Annotated[str | None, typer.Option(help="embedded, a checkpoint's path, or OWNER/NAME as pulled.")] = None,
-    engine: Annotated[str, typer.Option(help="auto, native, torch or stock.")] = "auto",
+    engine: Annotated[str | None, typer.Option(help="auto, native, torch or stock; auto by default.")] = None,
     bars: Annotated[int | None, typer.Option(help="Length of each run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated market and of the faults.")] = None,
     baseline: Annotated[
@@ -65,11 +65,13 @@ def inject_fault(
             return
         instead = kills is not None or schedules is not None or schedule is not None or real is not None
         given = {"a fault": faults, "--all": everything, "--where": where, "--at": at, "--for": for_bars,
-                 "--baseline": baseline, "--bars": bars, "--html": html}  # fmt: skip
-        stray = [name for name, value in given.items() if value]
+                 "--baseline": baseline, "--bars": bars, "--html": html, "--engine": engine,
+                 "--deadline-ms": deadline_ms if kills is None else None,
+                 "--model": model if kills is None and real is None else None}  # fmt: skip
+        stray = [name for name, value in given.items() if value not in (None, False, [])]
         if instead and stray:
             raise OptionError(
-                f"{stray[0]} has no meaning for schedules or kills: they say themselves what happens when"
+                f"{stray[0]} has no meaning for schedules or kills: they say themselves what happens when, and to what"
             )
         if kills is not None:
             from cli import inject_deaths
@@ -91,10 +93,10 @@ def inject_fault(
         if everything == bool(faults):
             both = "--all and names of faults exclude each other"
             raise OptionError(both if everything else "name the faults to provoke, or give --all; --list lists them")
-        choice("--engine", engine, ENGINE_KINDS)
+        kind = choice("--engine", engine, ENGINE_KINDS)
         output_file("--html", html)
-        config = InjectConfig(engine=engine, deadline_ms=deadline_ms, baseline=baseline)  # type: ignore[arg-type]
-        config = with_values(config, model=model, bars=bars, seed=seed)
+        config = with_values(InjectConfig(baseline=baseline), engine=kind, deadline_ms=deadline_ms, model=model,
+                             bars=bars, seed=seed)  # fmt: skip
         campaign = _run(faults or [], placements(where, at, for_bars), config, run_campaign)
         document = as_document(campaign)
         if html is not None:
@@ -104,7 +106,7 @@ def inject_fault(
         if as_json:
             typer.echo(json.dumps(document, indent=2, allow_nan=False))
         else:
-            _show(document, deadline_ms, html)
+            _show(document, config.deadline_ms, html)
         if document["problems"]:
             raise typer.Exit(int(ExitCode.CHECK_FAILED))
 

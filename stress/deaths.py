@@ -92,7 +92,7 @@ def kill_repeatedly(config: DeathsConfig, progress: Progress | None = None) -> D
         subject = Detector(RegimeConfig(deadline_ms=config.deadline_ms), "DEATHS.SIM", _BAR_SECONDS, client)
         subject.restore(waiting.snapshot())
         show.stage("killing the model process", config.kills)
-        good = since_death = 0
+        good = since_death = unkilled = 0
         due = time.perf_counter()
         while report.kills < config.kills or since_death:
             due = max(due + 1.0 / config.bars_per_second, time.perf_counter() - 1.0)
@@ -119,7 +119,14 @@ def kill_repeatedly(config: DeathsConfig, progress: Progress | None = None) -> D
             if good >= config.answers_between and report.kills < config.kills and client.pid is not None:
                 os.kill(client.pid, signal.SIGKILL)
                 report.kills += 1
-                good, since_death = 0, 1
+                good, since_death, unkilled = 0, 1, 0
+            unkilled += not since_death
+            if unkilled > config.patience_bars + config.answers_between:
+                report.problems.append(
+                    f"no {config.answers_between} answers at level FULL in a row within {unkilled} bars: the model is "
+                    f"too slow for a deadline of {config.deadline_ms:g} ms on this machine"
+                )
+                break
     left = [child for child in me.children() if child.pid not in others]
     report.children_left = len([child for child in left if child.status() != psutil.STATUS_ZOMBIE])
     _judge(report)

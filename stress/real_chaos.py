@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from data.errors import OptionError
 from data.market import Market
+from regime.errors import ModelUnavailable
 from regime.model.checkpoint import EMBEDDED, Checkpoint, find_checkpoint
 from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
@@ -102,13 +103,18 @@ def judge_real(schedule: Schedule, model: str = EMBEDDED) -> Verdict:
     config, faults = real_config(model), usable_faults()
     market = market_of_seed(schedule.seed, BARS)
     rig = RealRig(schedule, faults, market)
+    run, error = None, ""
     try:
         run = run_backtest(config, rig=rig, market=market)
         rig.finish()
+    except ModelUnavailable:
+        raise
+    except Exception as caught:  # whatever ends a run early is what is looked for
+        error = f"{type(caught).__name__}: {caught}"
     finally:
         rig.close()
     evidence = Evidence(
-        config=run.config,
+        config=run.config if run is not None else config,
         bar_seconds=market.size.seconds,
         market_bars=len(market.bars),
         run=run,
@@ -119,17 +125,24 @@ def judge_real(schedule: Schedule, model: str = EMBEDDED) -> Verdict:
         back_by=len(market.bars),
         orphans=sum(process.alive() for process in rig.processes),
         simulated_time=False,
+        error=error,
     )
     verdict = Verdict(schedule, len(rig.seen), violations=violations(evidence))
-    verdict.levels.update(signal.level.name for signal in run.signals)
-    verdict.restarts, verdict.breaker_openings = run.model_restarts, rig.seen[-1].times_opened
+    if run is not None:
+        verdict.levels.update(signal.level.name for signal in run.signals)
+        verdict.restarts, verdict.breaker_openings = run.model_restarts, rig.seen[-1].times_opened
     return verdict
+
+
+def check_count(count: int) -> None:
+    """Refuse a number of runs that makes no sense. Raises OptionError."""
+    if not 1 <= count <= SCHEDULES_MAX:
+        raise OptionError(f"--real {count}: must be 1 to {SCHEDULES_MAX:,}")
 
 
 def schedules_of(count: int, seed: int) -> list[Schedule]:
     """Random schedules for real processes. Raises OptionError if it makes no sense."""
-    if not 1 <= count <= SCHEDULES_MAX:
-        raise OptionError(f"--real {count}: must be 1 to {SCHEDULES_MAX:,}")
+    check_count(count)
     check_seed(seed)
     lengths = real_lengths()
     return [random_schedule(seed + number, lengths, FAULTS_UNTIL) for number in range(count)]

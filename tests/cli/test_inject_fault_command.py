@@ -104,6 +104,10 @@ def test_what_cannot_be_provoked_here_is_skipped_with_its_reason_and_never_passe
         (["store.damaged", "--at", "5"], "as a whole"),
         (["model.nan", "--schedules", "3"], "no meaning for schedules"),
         (["--schedules", "3", "--where", "flat"], "--where"),
+        (["--schedules", "3", "--deadline-ms", "20"], "--deadline-ms has no meaning"),
+        (["--schedules", "3", "--model", "embedded"], "--model has no meaning"),
+        (["--real", "1", "--engine", "torch"], "--engine has no meaning"),
+        (["--schedule", "model.hang@20+5", "--real", "0"], "--real 0: must be 1 to"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
@@ -152,7 +156,17 @@ def test_kills_are_counted_and_cost_no_signal() -> None:
     assert found["levels"]["SMART"] >= 2
 
 
-@pytest.mark.parametrize("arguments", [["--kills", "0"], ["--kills", "2", "--all"], ["--kills", "2", "--real", "1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--kills", "0"],
+        ["--kills", "2", "--all"],
+        ["--kills", "2", "--real", "1"],
+        ["--kills", "2", "--engine", "native"],
+        ["--kills", "2", "--deadline-ms", "1"],
+        ["--kills", "2", "--deadline-ms", "nan"],
+    ],
+)
 def test_kills_that_make_no_sense_are_usage_errors(arguments: list[str]) -> None:
     code, out, err = run(*arguments)
     assert code == ExitCode.USAGE
