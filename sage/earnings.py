@@ -37,12 +37,12 @@ def earnings(run: BacktestRun, equity: pd.DataFrame) -> dict[str, object]:
     worth = until_ruin(equity["equity"].to_numpy())
     final = float(worth[-1]) if len(worth) else cash
     days = run.market.kind.trading_days_per_year
-    returns = daily_returns(equity["ts_ns"].to_numpy(), worth, cash)
+    returns = daily_returns(equity["ts_ns"].to_numpy(), worth, cash, days)
     interval = sharpe_interval(returns, days, run.config.seed)
     mean_equity = float(np.mean(worth)) if len(worth) else cash
     turnover = ledger.traded_notional / mean_equity if mean_equity > 0 else 0.0
     lines = run.cost_rates.lines(ledger)
-    even = break_even(final, ledger.costs, cash, ledger.traded_notional)
+    even = break_even(final - cash, ledger.costs, ledger.traded_notional, is_ruined=final <= 0)
     hold = buy_and_hold(run, equity["ts_ns"].to_numpy(), equity["close"].to_numpy())
     ruined = np.flatnonzero(worth <= 0)
     return {
@@ -82,7 +82,7 @@ def at_cost_multiples(run: BacktestRun, equity: pd.DataFrame) -> dict[str, dict[
         found[f"{multiple:g}"] = {
             "final_equity": final,
             "total_return": final / cash - 1.0,
-            "sharpe": sharpe(daily_returns(stamps, worth, cash), days),
+            "sharpe": sharpe(daily_returns(stamps, worth, cash, days), days),
             "max_drawdown": max_drawdown(worth, cash),
         }
     return found

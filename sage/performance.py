@@ -19,6 +19,7 @@ MIN_DAYS = 30
 COST_MULTIPLES = (0.0, 1.0, 2.0)
 
 _DAY_NS = 86_400 * 1_000_000_000
+_ALL_DAYS = 365
 _DRAWN_AT_ONCE = 2_000_000
 
 
@@ -39,14 +40,27 @@ class Interval:
         }  # fmt: skip
 
 
-def daily_returns(ts_ns: IntArray, equity: FloatArray, cash: float) -> FloatArray:
+def trading_days(ts_ns: IntArray, days_per_year: float) -> IntArray:
+    """The day since the epoch, in UTC, for which each bar counts; shape as ``ts_ns``, the bars' closes.
+
+    A bar that closes at midnight belongs to the day it ends. In a market that does not trade on all days of a year, a
+    bar of Saturday or Sunday counts for Monday: the week of FX begins on Sunday evening and has five days, not six.
+    """
+    day: IntArray = (ts_ns - 1) // _DAY_NS
+    if days_per_year >= _ALL_DAYS:
+        return day
+    weekday = (day + 3) % 7  # from Monday on; the epoch was a Thursday
+    return day + np.where(weekday >= 5, 7 - weekday, 0)
+
+
+def daily_returns(ts_ns: IntArray, equity: FloatArray, cash: float, days_per_year: float) -> FloatArray:
     """Returns from one day's last equity to the next one's, beginning with ``cash``; shape (days,).
 
-    A bar that closes at midnight belongs to the day it ends. After an equity of nothing there are no returns.
+    Days are those of :func:`trading_days`. After an equity of nothing there are no returns.
     """
     if len(equity) == 0:
         return np.empty(0)
-    day = (ts_ns - 1) // _DAY_NS
+    day = trading_days(ts_ns, days_per_year)
     daily = np.concatenate([[cash], equity[np.flatnonzero(np.diff(day, append=day[-1] + 1))]])
     ruined = np.flatnonzero(daily <= 0)
     if len(ruined):
@@ -201,18 +215,17 @@ class BreakEven:
     told: str
 
 
-def break_even(final_equity: float, trading_costs: float, cash: float, traded: float) -> BreakEven:
+def break_even(gain: float, trading_costs: float, traded: float, *, is_ruined: bool) -> BreakEven:
     """What a trade may cost, of its value and all in, before the same trades earn nothing.
 
-    ``final_equity`` is that of :func:`until_ruin`. ``trading_costs`` is what was charged on fills and ``traded`` their
-    value; what holding costs stays as it is.
+    ``gain`` is what they earned. ``trading_costs`` is what was charged on fills and ``traded`` their value; what
+    holding costs stays as it is.
     """
-    if final_equity <= 0:
+    if is_ruined:
         return BreakEven(None, "none: the account was ruined")
     if not traded > 0:
         return BreakEven(None, "none: nothing was traded")
-    gain = final_equity + trading_costs - cash
-    if gain < 0:
+    if gain + trading_costs < 0:
         return BreakEven(None, "none: the same trades lose without trading costs, too")
-    bps = 1e4 * gain / traded
+    bps = 1e4 * (gain + trading_costs) / traded
     return BreakEven(bps, f"{bps:.1f} bps a trade (charged: {1e4 * trading_costs / traded:.1f})")

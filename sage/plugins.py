@@ -28,6 +28,7 @@ from data.bars import Bars
 from data.errors import OptionError
 from data.market import Market
 from regime.importing import NotUsable, Source, build, constructor_parameters, importable, load, locate
+from sage.config import OwnConfig
 from sage.models.alpha import AlphaModel, problem_with_alpha
 
 FILLED_IN = ("bar_type", "instrument_id")
@@ -67,6 +68,16 @@ def locate_plugin(option: str, spec: str) -> Source:
         return locate(spec)
     except NotUsable as error:
         raise OptionError(f"{option} {error}") from error
+
+
+def sources_of(own: OwnConfig) -> dict[str, str]:
+    """sha256 of the file of each class of the user's own, by option and class. Raises OptionError if there is none."""
+    wanted = [
+        ("--forecaster", own.forecaster),
+        ("--strategy", own.strategy),
+        *(("--alpha", spec) for spec in own.alphas),
+    ]
+    return {f"{option} {spec}": locate_plugin(option, spec).sha256 for option, spec in wanted if spec is not None}
 
 
 def load_strategy(spec: str) -> Plugin:

@@ -170,6 +170,8 @@ def walk_forward(config: BacktestConfig, progress: Progress | None = None, marke
     for fold in reversed(folds):
         result, run = _walk(fold, config, market, candidates)
         notes += run.notes
+        if run.model_error:
+            notes.append(f"no model, degraded from the first bar on: {run.model_error}")
         show.advance(fold.stop - fold.first, f"{len(results) + 1} of {len(folds)} folds")
         results.insert(0, result)
     equity = _chained(results, config.cash)
@@ -235,17 +237,19 @@ def _pooled(results: list[FoldResult], equity: pd.DataFrame, run: BacktestRun) -
         worth = equity[f"equity_{multiple:g}"].to_numpy()
         at[f"{multiple:g}"] = {
             "total_return": float(worth[-1]) / cash - 1.0,
-            "sharpe": sharpe(daily_returns(stamps, worth, cash), days),
+            "sharpe": sharpe(daily_returns(stamps, worth, cash, days), days),
             "max_drawdown": max_drawdown(worth, cash),
         }
-    returns = daily_returns(stamps, equity["equity_1"].to_numpy(), cash)
+    returns = daily_returns(stamps, equity["equity_1"].to_numpy(), cash, days)
     interval = interval_of(returns, days, run.config.seed)
     hold = buy_and_hold(run, stamps, equity["close"].to_numpy())
-    held = daily_returns(stamps, hold, cash)
+    held = daily_returns(stamps, hold, cash, days)
     figures = [result.figures for result in results]
-    gain = sum(one["final_equity"] - cash for one in figures)
     even = break_even(
-        cash + gain, sum(one["trading_costs"] for one in figures), cash, sum(one["traded"] for one in figures)
+        sum(one["final_equity"] - cash for one in figures),
+        sum(one["trading_costs"] for one in figures),
+        sum(one["traded"] for one in figures),
+        is_ruined=any(one["ruined_at"] for one in figures),
     )
     turnover = sum(one["turnover"] for one in figures)
     forecasts = sum(one["coverage"]["forecasts"] for one in figures)

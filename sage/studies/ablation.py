@@ -20,7 +20,8 @@ from regime.model.checkpoint import find_checkpoint
 from regime.signal import BarRejected, Signal
 from sage.backtest import run_backtest
 from sage.config import BacktestConfig, as_dict, validate
-from sage.performance import max_drawdown
+from sage.performance import max_drawdown, trading_days
+from sage.plugins import sources_of
 from sage.progress import Progress, Silent
 from sage.results import summary, tables
 from sage.run import BacktestRun
@@ -90,8 +91,12 @@ def ablate(config: AblationConfig, progress: Progress | None = None) -> Ablation
     """
     check(config)
     show = progress or Silent()
-    checkpoint = find_checkpoint(config.base.model.name).sha256
-    settings = as_dict(config.base) | {"method": METHOD_VERSION, "checkpoint": checkpoint}
+    checkpoint = find_checkpoint(config.base.model.name).digest
+    settings = as_dict(config.base) | {
+        "method": METHOD_VERSION,
+        "checkpoint": checkpoint,
+        "sources": sources_of(config.base.own),
+    }
     for name in ("data", "seed", "walk_forward"):
         del settings[name]
     kept = KeptCells(config.out, "ablation", settings)
@@ -168,7 +173,8 @@ def _cell(run: BacktestRun) -> Cell:
 def _ablated(name: str, market: Market, cells: dict[str, Cell], cash: float) -> Ablated:
     """The cells with their returns by day, or by hour where there are too few days; buy and hold beside them."""
     stamps = np.array(cells[ENSEMBLE]["ts_ns"], dtype=np.int64)
-    days = len(np.unique((stamps - 1) // (24 * _HOUR_NS)))
+    days_per_year = market.kind.trading_days_per_year
+    days = len(np.unique(trading_days(stamps, days_per_year)))
     period_ns = 24 * _HOUR_NS if days >= MIN_DAYS else _HOUR_NS
     hold = np.array(cells[ENSEMBLE]["hold"])
     held = {
@@ -179,22 +185,20 @@ def _ablated(name: str, market: Market, cells: dict[str, Cell], cash: float) -> 
     }
     found: dict[str, Cell] = {}
     for variant, cell in {**cells, HOLD: held}.items():
-        periods, returns = returns_by(
-            np.array(cell["ts_ns"], dtype=np.int64), np.array(cell["equity"]), cash, period_ns
-        )
+        ts_ns = np.array(cell["ts_ns"], dtype=np.int64)
+        period = (ts_ns - 1) // _HOUR_NS if period_ns == _HOUR_NS else trading_days(ts_ns, days_per_year)
+        periods, returns = returns_by(period, np.array(cell["equity"]), cash)
         found[variant] = cell | {"periods": periods, "returns": returns}
     hours = 24 if market.kind.always_open else len(stamps) / max(days, 1)
-    days_per_year = market.kind.trading_days_per_year
     per_year = days_per_year * (1 if period_ns > _HOUR_NS else max(1, round(hours)))
     return Ablated(name, market.labels is not None, len(market.bars), period_ns, per_year, days_per_year, found)
 
 
-def returns_by(ts_ns: IntArray, equity: FloatArray, cash: float, period_ns: int) -> tuple[IntArray, FloatArray]:
-    """The periods since the epoch in which there were bars, and the return of each; shapes (periods,).
+def returns_by(period: IntArray, equity: FloatArray, cash: float) -> tuple[IntArray, FloatArray]:
+    """The periods in which there were bars, and the return of each; shapes (periods,).
 
-    A bar that closes at the end of a period belongs to it. After an equity of nothing there are no more returns.
+    ``period`` is that of each bar, never falling. After an equity of nothing there are no more returns.
     """
-    period = (ts_ns - 1) // period_ns
     last = np.flatnonzero(np.diff(period, append=-1))
     worth = np.concatenate([[cash], np.maximum(equity[last], 0.0)])
     returns = np.divide(np.diff(worth), worth[:-1], out=np.zeros(len(last)), where=worth[:-1] > 0.0)

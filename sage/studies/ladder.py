@@ -23,6 +23,7 @@ from sage.config import BacktestConfig, as_dict, validate
 from sage.evaluation.settings import EvaluationConfig
 from sage.evaluation.study import wanted_markets
 from sage.performance import daily_returns, max_drawdown, sharpe
+from sage.plugins import sources_of
 from sage.progress import Progress, Silent
 from sage.results import Tables, coverage, regime_accuracy, summary, tables
 from sage.run import BacktestRun
@@ -86,8 +87,13 @@ def climb(config: LadderConfig, progress: Progress | None = None) -> Ladder:
     """
     check(config)
     show = progress or Silent()
-    checkpoint = find_checkpoint(config.base.model.name).sha256
-    settings = as_dict(config.base) | {"method": METHOD_VERSION, "bars": config.bars, "checkpoint": checkpoint}
+    checkpoint = find_checkpoint(config.base.model.name).digest
+    settings = as_dict(config.base) | {
+        "method": METHOD_VERSION,
+        "bars": config.bars,
+        "checkpoint": checkpoint,
+        "sources": sources_of(config.base.own),
+    }
     for name in ("data", "seed", "walk_forward"):
         del settings[name]
     kept = KeptCells(config.out, "ladder", settings)
@@ -164,7 +170,7 @@ def _cell(run: BacktestRun, level: Level) -> Cell:
     figures = summary(run, tabled)
     stamps, cash, days = tabled.equity["ts_ns"].to_numpy(), run.config.cash, run.market.kind.trading_days_per_year
     hold = tabled.equity["buy_and_hold"].to_numpy()
-    held = daily_returns(stamps, hold, cash)
+    held = daily_returns(stamps, hold, cash, days)
     names = (
         "bars", "total_return", "sharpe", "sharpe_interval", "max_drawdown", "turnover_per_year", "costs_paid", "fills",
         "break_even_bps", "average_exposure", "at_cost_multiples", "orders_cut", "not_modelled", "determinism_hash",
@@ -181,7 +187,7 @@ def _cell(run: BacktestRun, level: Level) -> Cell:
         "coverage": known["realised_all_levels"],
         "width": _width(tabled),
         "over_cap": _over_cap(run),
-        "daily_returns": daily_returns(stamps, tabled.equity["equity"].to_numpy(), cash).tolist(),
+        "daily_returns": daily_returns(stamps, tabled.equity["equity"].to_numpy(), cash, days).tolist(),
         "buy_and_hold": {
             "total_return": float(hold[-1]) / cash - 1.0 if len(hold) else 0.0,
             "sharpe": sharpe(held, days),

@@ -28,7 +28,7 @@ from regime.serving.config import ServingConfig
 from regime.serving.process import ModelProcess
 from sage.backtest import run_backtest
 from sage.config import as_dict
-from sage.performance import daily_returns, until_ruin
+from sage.performance import daily_returns, trading_days, until_ruin
 from sage.results import Tables, of_window, summary, tables
 from sage.rig import Rig
 from sage.run import BacktestRun
@@ -43,7 +43,6 @@ IntArray = NDArray[np.int64]
 
 RUNS = "runs"
 ERROR_FILE, MANIFEST = "error.json", "manifest.json"
-_DAY_NS = 86_400 * 10**9
 
 
 @dataclass(frozen=True)
@@ -181,9 +180,10 @@ def _ran(task: Task, directory: Path, engine: str, began: float) -> Outcome:
     figures["seconds"] |= {"total": round(backtest_s, 3)}
     equity = tabled.equity[tabled.equity["ts_ns"] >= from_ns]
     stamps, worth = equity["ts_ns"].to_numpy(), until_ruin(equity["equity"].to_numpy())
-    returns = daily_returns(stamps, worth, run.config.cash)
-    days = np.unique((stamps - 1) // _DAY_NS)[: len(returns)]
-    moments = shuffled_moments(equity, run.cost_rates.trade_rate)
+    days_per_year = run.market.kind.trading_days_per_year
+    returns = daily_returns(stamps, worth, run.config.cash, days_per_year)
+    days = np.unique(trading_days(stamps, days_per_year))[: len(returns)]
+    moments = shuffled_moments(equity, run.cost_rates.trade_rate, days_per_year)
     manifest = manifest_of(run) | {"sweep": _told(task)}
     _write(directory, manifest, figures, DailyReturns(days, returns), moments)
     overhead_s = time.perf_counter() - began - backtest_s

@@ -23,6 +23,7 @@ from sage.performance import (
     sharpe,
     sharpe_difference_interval,
     sharpe_interval,
+    trading_days,
 )
 
 DAY_NS = 86_400 * 1_000_000_000
@@ -43,7 +44,7 @@ def autoregressive(weight: float, rows: int, seed: int) -> FloatArray:
 
 def test_sharpe_is_of_daily_equity() -> None:
     growth = np.array([1.01, 0.99, 1.02, 1.0, 1.005])
-    returns = daily_returns(stamps(5), 500.0 * np.cumprod(growth), 500.0)
+    returns = daily_returns(stamps(5), 500.0 * np.cumprod(growth), 500.0, 365)
     assert returns == pytest.approx(growth - 1.0)
     assert sharpe(returns, 365) == pytest.approx((growth - 1).mean() / growth.std(ddof=1) * math.sqrt(365))
 
@@ -51,17 +52,29 @@ def test_sharpe_is_of_daily_equity() -> None:
 def test_hours_within_a_day_do_not_change_it() -> None:
     daily = np.array([101_000.0, 100_500.0, 102_000.0])
     hourly = np.array([value for end in daily for value in [end * 0.9] * 23 + [end]])
-    whole = daily_returns(stamps(3), daily, 1e5)
-    assert daily_returns(stamps(72, hours=1), hourly, 1e5) == pytest.approx(whole)
+    whole = daily_returns(stamps(3), daily, 1e5, 365)
+    assert daily_returns(stamps(72, hours=1), hourly, 1e5, 365) == pytest.approx(whole)
+
+
+def test_a_week_of_fx_has_five_days_and_one_of_coins_seven() -> None:
+    sunday = np.datetime64("2024-01-07T22:00", "ns").astype(np.int64)
+    hours = sunday + (1 + np.arange(2 * 7 * 24)) * 3_600 * 1_000_000_000
+    open_hours = hours[(np.arange(len(hours)) % (7 * 24)) < 5 * 24]
+    growth = 1.0 + 0.001 * np.arange(len(open_hours))
+    assert len(daily_returns(open_hours, growth, 1.0, 252)) == 10
+    assert len(daily_returns(hours, np.ones(len(hours)), 1.0, 365)) == 15
+    named = trading_days(open_hours, 252).astype("datetime64[D]")
+    assert np.isin(named.astype(str), ["2024-01-06", "2024-01-07", "2024-01-13", "2024-01-14"]).sum() == 0
+    assert (np.diff(trading_days(open_hours, 252)) >= 0).all()
 
 
 def test_equity_that_never_moves_has_no_sharpe() -> None:
-    assert sharpe(daily_returns(stamps(5), np.full(5, 1e5), 1e5), 365) is None
+    assert sharpe(daily_returns(stamps(5), np.full(5, 1e5), 1e5, 365), 365) is None
     assert sharpe_interval(np.zeros(100), 365, seed=1) is None
 
 
 def test_returns_end_with_the_day_of_ruin() -> None:
-    returns = daily_returns(stamps(5), np.array([100.0, 50.0, -20.0, 30.0, 60.0]), 100.0)
+    returns = daily_returns(stamps(5), np.array([100.0, 50.0, -20.0, 30.0, 60.0]), 100.0, 365)
     assert returns.tolist() == [0.0, -0.5, -1.0]
 
 
@@ -163,7 +176,7 @@ def test_costs_scale_linearly_and_less_of_them_never_leaves_less(
 def test_at_the_break_even_cost_the_total_return_is_nothing(
     final: float, costs: float, cash: float, traded: float
 ) -> None:
-    even = break_even(final, costs, cash, traded)
+    even = break_even(final - cash, costs, traded, is_ruined=False)
     if final + costs < cash:
         assert even.bps is None
         assert "lose" in even.told
@@ -177,5 +190,12 @@ def test_at_the_break_even_cost_the_total_return_is_nothing(
 
 
 def test_without_trades_there_is_no_break_even_cost() -> None:
-    assert break_even(100.0, 0.0, 100.0, 0.0).bps is None
-    assert "nothing was traded" in break_even(100.0, 0.0, 100.0, 0.0).told
+    even = break_even(0.0, 0.0, 0.0, is_ruined=False)
+    assert even.bps is None and "nothing was traded" in even.told
+
+
+def test_losses_that_add_up_to_more_than_the_cash_are_no_ruin() -> None:
+    # Ten windows, each begun with 100: none of them was ruined.
+    even = break_even(-110.0, 120.0, 2_000.0, is_ruined=False)
+    assert even.bps == pytest.approx(50.0)
+    assert "ruined" in break_even(-110.0, 120.0, 2_000.0, is_ruined=True).told

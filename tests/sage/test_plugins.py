@@ -21,7 +21,7 @@ from regime.signal import Level
 from sage import rundir
 from sage.backtest import run_backtest
 from sage.config import BacktestConfig, OwnConfig, load_config
-from sage.plugins import bars_frame, build_strategy, load_plugin, load_strategy
+from sage.plugins import bars_frame, build_strategy, load_plugin, load_strategy, sources_of
 from sage.results import determinism_hash_of, summary, tables
 from sage.run import BacktestRun
 from tests.conftest import short_config
@@ -84,6 +84,17 @@ def test_the_run_names_the_users_file_and_its_digest(flips: BacktestRun, tmp_pat
     assert manifest["own"] == {"--strategy": expected}
     assert manifest["partial"] is None
     assert "tests.sage.own:Flips" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_module_that_was_changed_has_another_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = tmp_path / "own_alpha_of_plugins.py"
+    module.write_text("class Mine: ...\n")
+    mine = OwnConfig(alphas=("own_alpha_of_plugins:Mine",))
+    before = sources_of(mine)
+    assert list(before) == ["--alpha own_alpha_of_plugins:Mine"]
+    module.write_text("class Mine:\n    more = 1\n")
+    assert sources_of(mine) != before
 
 
 def test_the_same_strategy_and_parameters_give_the_same_hash_and_other_parameters_another(flips: BacktestRun) -> None:

@@ -182,6 +182,13 @@ def test_too_few_bars_and_a_strategy_of_ones_own_are_refused() -> None:
         walk_forward(own, market=market_of(bars=BARS))
 
 
+def test_without_a_model_it_is_said_beside_the_figures() -> None:
+    config = with_keys(walking(), {"model.name": "nowhere", "model.allow_degraded": True, "regime.pinned_level": None})
+    document = as_document(walk_forward(config))
+    (note,) = [note for note in document["notes"] if "no model" in note]
+    assert "nowhere" in note
+
+
 def test_the_directory_is_there_whole_or_not_at_all(
     whole: WalkForward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

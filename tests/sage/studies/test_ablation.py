@@ -118,10 +118,10 @@ def test_short_histories_are_looked_at_by_the_hour(found: Ablation) -> None:
 
 def test_returns_are_those_from_one_period_to_the_next() -> None:
     stamps = np.array([1, 2, 4, 9]) * HOUR_NS  # each closes the hour before it
-    periods, returns = returns_by(stamps, np.array([110.0, 99.0, 99.0, 0.0]), 100.0, 2 * HOUR_NS)
+    periods, returns = returns_by((stamps - 1) // (2 * HOUR_NS), np.array([110.0, 99.0, 99.0, 0.0]), 100.0)
     assert periods.tolist() == [0, 1, 4]
     assert returns == pytest.approx([-0.01, 0.0, -1.0])
-    assert returns_by(stamps, np.array([0.0, 5.0, 5.0, 5.0]), 100.0, HOUR_NS)[1].tolist() == [-1.0, 0.0, 0.0, 0.0]
+    assert returns_by(np.arange(4), np.array([0.0, 5.0, 5.0, 5.0]), 100.0)[1].tolist() == [-1.0, 0.0, 0.0, 0.0]
 
 
 def test_finished_runs_are_found_again(tmp_path: Path, found: Ablation) -> None:
