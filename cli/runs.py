@@ -75,7 +75,7 @@ def compare(
             typer.echo(json.dumps(_compared(found), indent=2, default=str))
         else:
             _show_comparison(found)
-        if found.same_signals is False or (found.same_signals is None and found.figures):
+        if not found.is_same:
             raise typer.Exit(int(ExitCode.CHECK_FAILED))
 
 

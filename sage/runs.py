@@ -69,6 +69,10 @@ _UNALIKE_EACH_TIME = {
 """What the clock, the machine and the stores decide, wherever it stands in the results, and what is said of it."""
 
 
+_MONEY = {"final_equity", "total_return", "sharpe", "max_drawdown", "costs_paid"}
+"""Of backtests, what signals, orders and fills do not tell: cash, and what holding costs."""
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """One directory; ``figures`` are its headlines, by name, and ``problem`` why there are none.
@@ -105,6 +109,13 @@ class Comparison:
     figures: list[Differing]
     same_signals: bool | None
     moment: Difference | None
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both came to the same: signals, orders and money of backtests, all figures of others."""
+        if self.same_signals is None:
+            return not self.figures
+        return self.same_signals and not any(one.name in _MONEY for one in self.figures)
 
 
 def kind_of(directory: Path) -> RunKind | None:

@@ -45,6 +45,11 @@ class Checkpoint:
         return self.sha256[:16]
 
     @property
+    def digest(self) -> str:
+        """Tells it apart from all others, whatever its name: weights and hyper-parameters."""
+        return self.sha256 + self.network
+
+    @property
     def network(self) -> str:
         """First 16 hex digits of the hyper-parameters' sha256; empty for a ``.ckpt``, whose weights hold them."""
         if self.hyper_parameters is None:

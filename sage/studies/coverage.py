@@ -103,7 +103,7 @@ def cover(config: CoverageConfig, progress: Progress | None = None) -> Coverage:
     choice = choose_engine(config.engine, weights.architecture)
     settings = {
         "method": METHOD_VERSION,
-        "checkpoint": checkpoint.sha256,
+        "checkpoint": checkpoint.digest,
         "engine": choice.name,
         "dtype": config.engine.dtype,
         "regime": as_dict(config.regime),

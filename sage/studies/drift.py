@@ -166,14 +166,14 @@ def study(config: DriftStudyConfig, progress: Progress | None = None, forecasts:
     """
     check(config)
     show = progress or Silent()
-    name, out = "given", None
+    name, digest, out = "given", "", None
     if forecasts is None:
         weights = load_weights(checkpoint := find_checkpoint(config.model))
         name, out = choose_engine(config.engine, weights.architecture).name, config.out
         forecasts = _by_engine(load_engine(weights, config.engine)[0])
-        name = f"{checkpoint.name}, {name}"
+        name, digest = f"{checkpoint.name}, {name}", checkpoint.digest
     settings: dict[str, Any] = dataclasses.asdict(dataclasses.replace(config, out=None, streams=0, kinds=()))
-    kept = KeptCells(out, "drift", settings | {"method": METHOD_VERSION, "forecasts": name})
+    kept = KeptCells(out, "drift", settings | {"method": METHOD_VERSION, "forecasts": name, "checkpoint": digest})
     show.stage("simulating streams", len(config.kinds) * config.streams)
     results: dict[Kind, list[StreamResult]] = {kind: [] for kind in config.kinds}
     for kind in config.kinds:

@@ -18,6 +18,7 @@ from sage import rundir, walk_forward_report
 from sage.backtest import run_backtest
 from sage.config import BacktestConfig, DataConfig, WalkForwardConfig, with_keys
 from sage.progress import Silent
+from sage.runs import Differing, compare
 from sage.sweep.axes import Axis
 from sage.sweep.ledger import Ledger
 from sage.sweep.plan import SweepConfig, plan_of
@@ -70,6 +71,13 @@ def test_runs_that_are_the_same_are_found_so(made: Path) -> None:
     told = sage("compare", made / "one", made / "same")
     assert told.exit_code == 0, told.output
     assert told.stdout.count("the same") == 3
+
+
+def test_the_same_orders_for_other_money_are_not_the_same(made: Path) -> None:
+    found = compare(made / "one", made / "same")
+    assert found.is_same
+    for name, same in (("total_return", False), ("model_restarts", True)):
+        assert dataclasses.replace(found, figures=[Differing(name, 1, 2)]).is_same is same
 
 
 def test_walk_forwards_that_are_the_same_are_found_so(tmp_path: Path) -> None:
