@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sage.percentiles import EDGES_S
 from stress.soak.record import Record
 from stress.soak.verdict import Status, assess
 
@@ -222,6 +223,50 @@ def without_minutes(p99_ms: float) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize(("p99_ms", "status"), [(8.0, Status.PASSED), (70.0, Status.FAILED)])
 def test_at_a_low_rate_the_p99_of_the_whole_run_is_judged(p99_ms: float, status: Status) -> None:
     assert statuses(without_minutes(p99_ms))["latency"] is status
+
+
+def slow_minutes(every: int, answers: int, took_ms: float) -> Iterator[dict[str, Any]]:
+    """As many a minute as ``every`` says has too few answers for a p99 of its own, and each of them took so long."""
+    buckets = [answers * (1e3 * edge >= took_ms) for edge in EDGES_S]
+    for line in journal():
+        if line["kind"] == "minute" and int(line["at_s"] // 60) % every == 0:
+            line["latency"] = {"answers": answers, "p50": took_ms, "p99": None, "buckets": buckets}
+        yield line
+
+
+@pytest.mark.parametrize(
+    ("every", "answers", "took_ms", "status"),
+    [
+        (2, 700, 80.0, Status.FAILED),
+        (2, 700, 8.0, Status.PASSED),
+        (170, 700, 80.0, Status.FAILED),
+        (170, 9, 80.0, Status.PASSED),
+    ],
+)
+def test_minutes_with_too_few_answers_for_a_p99_are_judged_together(
+    every: int, answers: int, took_ms: float, status: Status
+) -> None:
+    record = Record.of(slow_minutes(every, answers, took_ms))
+    (latency,) = [check for check in assess(record).checks if check.name == "latency"]
+    assert latency.status is status
+    assert latency.figures["judged"] + latency.figures["judged_together"] == latency.figures["minutes"] == HOURS * 60
+    assert f"{latency.figures['judged_together']} minutes with fewer than 1,000 answers" in latency.told
+
+
+@pytest.mark.parametrize(("target_ms", "status"), [(40.0, Status.UNDECIDED), (50.0, Status.PASSED)])
+def test_a_target_between_two_edges_of_the_histogram_is_undecided_where_answers_lie_between_them(
+    target_ms: float, status: Status
+) -> None:
+    lines = slow_minutes(2, 700, 45.0)
+    changed = next(lines) | {"limits": LIMITS | {"target_ms": target_ms}}
+    assert statuses(iter([changed, *lines]))["latency"] is status
+
+
+def test_a_slow_process_with_few_answers_fails_a_run_whose_others_are_fast() -> None:
+    """Each trading process tells its own p99 but the one that had too few answers for it."""
+    lines = slow_minutes(1, 20, 80.0)
+    totals = {"kind": "totals", "at_s": 1.0, "generation": 1, "latency": {"p99": 8.0}, "model_restarts": 0}
+    assert statuses(iter([*lines, totals]))["latency"] is Status.FAILED
 
 
 def dies(lines: Iterator[dict[str, Any]], after_h: float) -> Iterator[dict[str, Any]]:
