@@ -213,7 +213,8 @@ class Soak:
         self._totals = total_values(self._vitals) if self._vitals is not None else None
         if play.sampled:
             self._note_totals()
-        self._waiting.append(dataclasses.replace(play, orders=played.orders))
+        if self._control is not None:
+            self._waiting.append(dataclasses.replace(play, orders=played.orders))
         self._after(played)
         return trading
 
@@ -252,8 +253,7 @@ class Soak:
         if speaker is self._control and (message is None or isinstance(message, Failed)):
             # What is ours cannot be told from NautilusTrader's from here on; the soak itself goes on.
             told = "the control process died" if message is None else f"the control process failed: {message.error}"
-            self._journal.note("event", self.now_s, event="control_died", detail=told)
-            self._control = None
+            self._lose_control(told)
             return None
         raise_if_failed(speaker, message)
         match message:
@@ -348,16 +348,33 @@ class Soak:
             self._journal.note("alert", self.now_s, bars=whole.bars, **alert_values(alert))
 
     def _feed_control(self) -> None:
-        """The control follows, a segment at a time; it never keeps the trading side waiting."""
-        if self._control is not None and self._waiting and not self._control_busy:
+        """The control follows, a segment at a time; it never keeps the trading side waiting. It may fall silent."""
+        control = self._control
+        if control is None:
+            return
+        if self._control_busy:
+            silent_s = time.monotonic() - control.heard_at
+            if silent_s > START_PATIENCE_S:
+                self._lose_control(f"the control process fell silent: nothing was heard of it for {silent_s:.0f} s")
+        elif self._waiting:
             self._control_busy = True
-            self._control.tell(self._waiting.pop(0))
+            control.heard_at = time.monotonic()
+            control.tell(self._waiting.pop(0))
+
+    def _lose_control(self, told: str) -> None:
+        """Go on without it, and say so: it must not end in silence, for nothing later has anything to be beside."""
+        assert self._control is not None
+        self._journal.note("event", self.now_s, event="control_died", detail=told)
+        self._control.kill()
+        self._control = None
+        self._waiting.clear()
 
     def _finish_control(self) -> None:
-        until = time.monotonic() + START_PATIENCE_S
+        """Let it play what is left to it, however long that takes, unless it falls silent."""
         self._feed_control()
-        while self._control is not None and self._control_busy and time.monotonic() < until:
+        while self._control is not None and self._control_busy:
             self._next(self._control)
+            self._feed_control()
 
     def _compare(self) -> None:
         """Let a process that has just begun play by turns with the one that has gone on for so long."""

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -274,6 +275,26 @@ def test_a_control_that_dies_before_anybody_listens_is_heard_of(
         one for one in found.assessment.checks if one.name == "memory of the trading process beyond NautilusTrader"
     ]
     assert memory.status is Status.UNDECIDED and "there is no control" in memory.told
+
+
+def test_a_control_that_falls_silent_is_given_up_and_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "control_segments", says_nothing)
+    monkeypatch.setattr(soak, "START_PATIENCE_S", 1.0)
+    before = {one.pid for one in children()}
+    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=150, segment_bars=150)
+    found = run_soak(config, tmp_path / "run", Onlooker())
+    (died,) = [line for line in found.record.events if line["event"] == "control_died"]
+    assert "fell silent" in died["detail"]
+    (memory,) = [
+        one for one in found.assessment.checks if one.name == "memory of the trading process beyond NautilusTrader"
+    ]
+    assert memory.status is Status.UNDECIDED and "there is no control" in memory.told
+    assert {one.pid for one in children()} == before
+
+
+def says_nothing(pipe: Connection, config: SoakConfig) -> None:
+    """In the place of a control that hangs."""
+    time.sleep(600.0)
 
 
 def dies_at_once(pipe: Connection, config: SoakConfig) -> None:
