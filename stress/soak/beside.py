@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from stress.soak.messages import Play, Played
-from stress.soak.staff import Worker, raise_if_failed
+from stress.soak.staff import Worker, WorkerDied, raise_if_failed
 
 PAIRS, PAIRS_MIN = 8, 4
 SHARE = 0.2
@@ -96,6 +96,7 @@ def _message(
     """What the one that plays says next, None for nothing in a second. Raises what has gone wrong with either."""
     if time.monotonic() - playing.heard_at > silent_max_s:
         playing.kill()
+        raise WorkerDied(playing.role, playing.exit_code)
     try:
         speaker, message = inbox.get(timeout=1.0)
     except queue.Empty:

@@ -249,6 +249,8 @@ class Soak:
         if speaker is None:
             return None
         if speaker is not wanted and speaker is not self._control:
+            if speaker is self._trading:
+                raise_if_failed(speaker, message)  # it may die while another one is waited for
             return None  # the last words of one that was replaced
         if speaker is self._control and (message is None or isinstance(message, Failed)):
             # What is ours cannot be told from NautilusTrader's from here on; the soak itself goes on.
@@ -373,13 +375,20 @@ class Soak:
         """Let it play what is left to it, however long that takes, unless it falls silent."""
         self._feed_control()
         while self._control is not None and self._control_busy:
-            self._next(self._control)
+            try:
+                self._next(self._control)
+            except WorkerDied as death:
+                assert self._trading is not None
+                self._trading.end()
+                self._trading = None
+                self._mourn(death)
             self._feed_control()
 
     def _compare(self) -> None:
         """Let a process that has just begun play by turns with the one that has gone on for so long."""
         trading = self._trading
-        assert trading is not None
+        if trading is None:
+            return  # it died while the control finished
         pairs = pairs_for(time.monotonic() - trading.began_at, self._segment_s)
         if not pairs:
             return
@@ -409,6 +418,8 @@ class Soak:
         while not isinstance(message := self._next(trading), HandedOver):
             pass
         self._journal.note("event", self.now_s, event="recycled", detail=why)
+        trading.end()
+        self._trading = None  # that it has ended is no death
         self._finish_control()
         return message.state
 

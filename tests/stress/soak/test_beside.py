@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import queue
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stress.soak.beside import AGED_MIN_S, PAIRS, PAIRS_MIN, SHARE, pairs_for, slower
+from stress.soak.beside import AGED_MIN_S, PAIRS, PAIRS_MIN, SHARE, by_turns, pairs_for, slower
+from stress.soak.staff import WorkerDied
 
 
 @given(age_s=st.floats(0.0, 1e6), segment_s=st.floats(0.0, 1e5))
@@ -38,3 +42,33 @@ def test_the_interval_covers_what_is_true_as_often_as_it_says(pairs: int, ratio:
         assert found is not None and found.lower <= found.estimate <= found.upper
         covered += found.lower <= ratio - 1.0 <= found.upper
     assert 0.93 < covered / 2_000 < 0.97
+
+
+class Gone:
+    """A worker that died when nobody listened: it says nothing, and its end was heard of already."""
+
+    heard_at = 0.0
+    exit_code = -9
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+
+    def tell(self, message: object) -> None:
+        """It does not hear."""
+
+    def kill(self) -> None:
+        """It is dead."""
+
+
+def test_one_that_plays_and_is_dead_already_is_not_waited_for_without_end() -> None:
+    looks = 0
+
+    def look_around() -> None:
+        nonlocal looks
+        looks += 1
+        assert looks < 3, "it waits for ever"
+
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    aged: Any = Gone("trading")
+    with pytest.raises(WorkerDied, match="the trading process died: signal 9"):
+        list(by_turns(aged, Gone("fresh"), inbox, 5, PAIRS_MIN, -1.0, look_around))  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from stress.soak import beside, soak
 from stress.soak.config import FaultLoad, SoakConfig, check, soak_backtest
 from stress.soak.journal import JOURNAL
 from stress.soak.launch import Outcome, run_soak
+from stress.soak.messages import Played
 from stress.soak.plants import Plant
 from stress.soak.report import HTML_FILE, JSON_FILE
 from stress.soak.verdict import Status
@@ -290,6 +291,32 @@ def test_a_control_that_falls_silent_is_given_up_and_told_of(tmp_path: Path, mon
     ]
     assert memory.status is Status.UNDECIDED and "there is no control" in memory.told
     assert {one.pid for one in children()} == before
+
+
+def test_a_trading_process_that_dies_while_the_control_finishes_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "control_segments", kills_the_trading_process)
+    monkeypatch.setattr(beside, "AGED_MIN_S", 0.0)
+    monkeypatch.setattr(beside, "SHARE", 1e3)
+    before = {one.pid for one in children()}
+    config = dataclasses.replace(SMALL, faults=FaultLoad.NONE, bars=150, segment_bars=150)
+    found = run_soak(config, tmp_path / "run", Onlooker())
+    assert found.record.event_count("trading_died") == 1 and found.record.event_count("control_died") == 0
+    assert checks(found)["steadiness"] is Status.FAILED
+    assert found.record.beside == [], "nothing is left to be compared with"
+    assert {one.pid for one in children()} == before
+
+
+def kills_the_trading_process(pipe: Connection, config: SoakConfig) -> None:
+    """In the place of a control: it is given its segment when the trading process has played all of its own."""
+    pipe.recv()
+    play = pipe.recv()
+    (trading,) = [one for one in psutil.Process(os.getppid()).children() if _has_a_model(one)]
+    trading.kill()
+    time.sleep(1.0)  # its end is heard of before this one is done
+    pipe.send(Played(0, play.segment, config.bars_a_segment, 0, (), (), "", 1.0))
+    pipe.recv()
 
 
 def says_nothing(pipe: Connection, config: SoakConfig) -> None:
