@@ -101,7 +101,7 @@ def _soaked(config: SoakConfig, directory: Path, show: Show, *, resume: bool) ->
             interrupted = True
             journal.note("event", soak.now_s, event="interrupted", detail="told to stop")
         except WorkerDied as death:
-            if not soak.has_played:
+            if not soak.has_begun:
                 raise
             # It cannot go on, and what that says of the system is the verdict's part.
             journal.note("event", soak.now_s, event="ended", detail=f"the trading process dies too often: {death}")

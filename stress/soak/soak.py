@@ -165,7 +165,7 @@ class Soak:
             try:
                 self._replace_workers(state)
             except WorkerDied as death:
-                if not self.has_played:
+                if not self.has_begun:
                     raise
                 self._mourn(death)
             else:

@@ -24,7 +24,7 @@ from stress.soak import beside, soak
 from stress.soak.config import FaultLoad, SoakConfig, check, soak_backtest
 from stress.soak.journal import JOURNAL
 from stress.soak.launch import Outcome, run_soak
-from stress.soak.messages import Played
+from stress.soak.messages import Played, Ready
 from stress.soak.plants import Plant
 from stress.soak.report import HTML_FILE, JSON_FILE
 from stress.soak.verdict import Status
@@ -249,6 +249,28 @@ def test_a_trading_process_that_dies_again_and_again_ends_the_soak_which_fails(
     (ended,) = [line for line in found.record.events if line["event"] == "ended"]
     assert "dies too often" in ended["detail"]
     assert found.assessment.status is checks(found)["steadiness"] is Status.FAILED
+
+
+def test_a_trading_process_that_never_lives_through_its_first_segment_fails_the_soak_which_has_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "trade_segments", dies_in_its_first_segment)
+    monkeypatch.setattr(soak, "DEATHS_MAX", 1)
+    found = run_soak(dataclasses.replace(SMALL, faults=FaultLoad.NONE), tmp_path / "run", Onlooker())
+    assert found.record.segments == [] and found.record.event_count("trading_died") == 2
+    (ended,) = [line for line in found.record.events if line["event"] == "ended"]
+    assert "dies too often" in ended["detail"]
+    assert found.assessment.status is checks(found)["steadiness"] is Status.FAILED
+    assert json.loads((tmp_path / "run" / JSON_FILE).read_text())["status"] == "failed"
+    assert (tmp_path / "run" / HTML_FILE).exists()
+
+
+def dies_in_its_first_segment(pipe: Connection, config: SoakConfig) -> None:
+    """In the place of a trading process: it can begin, and no more."""
+    pipe.recv()
+    pipe.send(Ready(os.getpid(), {}))
+    pipe.recv()
+    os._exit(3)
 
 
 def test_one_soak_at_a_time_is_at_work_in_a_place(tmp_path: Path) -> None:
