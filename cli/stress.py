@@ -171,6 +171,10 @@ class _Audience:
         """Something begins that is no bar yet."""
         self._view.stage(name, total)
 
+    def go_on_from(self, before: Vitals) -> None:
+        """It goes on with an earlier soak, which had come so far."""
+        self._consumer.go_on_from(before)
+
     def update(self, vitals: Vitals) -> Sequence[Alert]:
         """How things are; gives back the alerts that came or went by it."""
         self._consumer(vitals)

@@ -85,6 +85,10 @@ class Telemetry:
         if self._exporter is not None:
             self._exporter.update(dataclasses.replace(vitals, alerts=self.active))
 
+    def go_on_from(self, before: Vitals) -> None:
+        """A run goes on where these were the newest: nobody is told again of what happened by then."""
+        self._watch.go_on_from(before)
+
     def close(self) -> None:
         """Have every sink finish."""
         self._deliveries = tuple(sink.close() for sink in self._sinks)

@@ -43,6 +43,9 @@ class Onlooker:
     def stage(self, name: str, total: int) -> None:
         """Do nothing."""
 
+    def go_on_from(self, before: Vitals) -> None:
+        """Do nothing: it begins anew."""
+
     def update(self, vitals: Vitals) -> Sequence[Alert]:
         """How things are."""
         self._consumer(vitals)

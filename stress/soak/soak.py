@@ -52,6 +52,9 @@ class Show(Protocol):
     def stage(self, name: str, total: int) -> None:
         """Something begins that is no bar yet."""
 
+    def go_on_from(self, before: Vitals) -> None:
+        """It goes on with an earlier soak, which had come so far; told before anything else."""
+
     def update(self, vitals: Vitals) -> Sequence[Alert]:
         """How things are; gives back the alerts that came or went by it."""
 
@@ -145,6 +148,8 @@ class Soak:
         WorkerDied, WorkerFailed
             If the trading process dies again and again, or fails by SAGE's own fault.
         """
+        if self.has_begun:
+            self._show.go_on_from(self._as_a_whole(Vitals()))
         with busy_cores(self._config.background), self._staff():
             self._start(None)
             while not self._is_over():
@@ -332,22 +337,22 @@ class Soak:
         """Tell who looks on how the whole soak is: a worker knows nothing of those before it."""
         if self._vitals is None:
             return
-        whole = with_earlier(self._vitals, self._at.totals)
-        told = self._show.update(
-            dataclasses.replace(
-                whole,
-                elapsed_s=self.now_s,
-                seconds_total=None if self._config.hours is None else 3600.0 * self._config.hours,
-                bars_total=None
-                if self._config.segments is None
-                else self._config.segments * self._config.bars_a_segment,
-                machine=self._newest,
-                stalled=self._stalled,
-                deaths=self._at.deaths,
-            )
-        )
-        for alert in told:
+        whole = self._as_a_whole(self._vitals)
+        for alert in self._show.update(whole):
             self._journal.note("alert", self.now_s, bars=whole.bars, **alert_values(alert))
+
+    def _as_a_whole(self, vitals: Vitals) -> Vitals:
+        """Vitals of the trading process with what those before it came to, and what is only known here."""
+        hours, segments = self._config.hours, self._config.segments
+        return dataclasses.replace(
+            with_earlier(vitals, self._at.totals),
+            elapsed_s=self.now_s,
+            seconds_total=None if hours is None else 3600.0 * hours,
+            bars_total=None if segments is None else segments * self._config.bars_a_segment,
+            machine=self._newest,
+            stalled=self._stalled,
+            deaths=self._at.deaths,
+        )
 
     def _feed_control(self) -> None:
         """The control follows, a segment at a time; it never keeps the trading side waiting. It may fall silent."""

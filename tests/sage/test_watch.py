@@ -145,6 +145,21 @@ def test_a_count_that_begins_at_nought_again_is_no_event_and_goes_on_being_one()
     assert came == [0.0, 4_000.0, 7_000.0, 10_000.0]
 
 
+def test_what_happened_before_a_run_goes_on_is_no_news_and_what_happens_since_is() -> None:
+    before = Vitals(elapsed_s=3_600.0, model_restarts=2, breaker_openings=3, deaths=1)
+    watch = Watch(CONFIG)
+    watch.go_on_from(before)
+    assert watch.see(dataclasses.replace(before, elapsed_s=3_605.0)) == []
+
+    watch = Watch(CONFIG)
+    watch.go_on_from(before)
+    found = watch.see(dataclasses.replace(before, elapsed_s=3_605.0, model_restarts=3, deaths=2))
+    assert [(alert.name, alert.detail) for alert in found] == [
+        ("model.restarted", "the model process ended and was started anew (1 now, 3 in all)"),
+        ("run.died", "the trading process died (1 now, 2 in all)"),
+    ]
+
+
 def test_time_that_begins_at_nought_again_takes_none_away() -> None:
     stream = [dataclasses.replace(memory(0.9), elapsed_s=at) for at in (1e6, 1e6 + 6, 0.0, 3.9, 4.0)]
     assert changes(stream) == [(4.0, "machine.memory", True)]

@@ -40,10 +40,14 @@ class Onlooker:
         self.vitals: list[Vitals] = []
         self.stages: list[str] = []
         self.alerts: tuple[Alert, ...] = ()
+        self.before: Vitals | None = None
         self._at_bars, self._then = at_bars, then
 
     def stage(self, name: str, total: int) -> None:
         self.stages.append(name)
+
+    def go_on_from(self, before: Vitals) -> None:
+        self.before = before
 
     def update(self, vitals: Vitals) -> Sequence[Alert]:
         self.vitals.append(vitals)
@@ -120,11 +124,18 @@ def test_it_goes_on_where_it_ended_and_only_with_the_same_configuration(
     other = dataclasses.replace(SMALL, seed=4)
     with pytest.raises(OptionError, match="another configuration: seed was 3, and is 4"):
         run_soak(other, directory, Onlooker(), resume=True)
-    longer = run_soak(dataclasses.replace(SMALL, bars=4 * SEGMENT_BARS), directory, Onlooker(), resume=True)
+    looking = Onlooker()
+    longer = run_soak(dataclasses.replace(SMALL, bars=4 * SEGMENT_BARS), directory, looking, resume=True)
     assert [line["segment"] for line in longer.record.segments] == [0, 1, 2, 3]
     assert longer.record.event_count("resumed") == 1
     assert longer.record.seconds > outcome[0].record.seconds
     assert longer.record.segments[-1]["generation"] == 1
+    # Who looks on is told what there was before, and only here: what happened by then is no news.
+    assert outcome[1].before is None and looking.before is not None
+    earlier, before = outcome[0].record, looking.before
+    assert before.bars == earlier.total("bars") > 0 and before.levels == earlier.counts("levels")
+    assert before.breaker_openings == earlier.total("breaker_openings")
+    assert before.model_restarts == earlier.total("model_restarts")
 
 
 def test_a_place_that_is_taken_or_empty_is_refused(tmp_path: Path, outcome: tuple[Outcome, Onlooker]) -> None:
