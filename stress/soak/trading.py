@@ -326,6 +326,7 @@ class Pace:
         self._due = now if self._due is None else self._due + self._gap_s
         if now < self._due:
             time.sleep(self._due - now)
+            now = self._stopwatch()  # a machine that wakes one up late keeps the bar waiting, too
         late_s = max(0.0, now - self._due)
         self.queue_bars = int(late_s / self._gap_s)
         return late_s

@@ -7,16 +7,17 @@ from stress.soak.trading import Pace
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """Time that passes when it is told to; a sleep takes longer than it should."""
 
-    def __init__(self) -> None:
+    def __init__(self, overslept_s: float = 0.0) -> None:
         self.now_s = 0.0
+        self._overslept_s = overslept_s
 
     def __call__(self) -> float:
         return self.now_s
 
     def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
+        self.now_s += seconds + self._overslept_s
 
 
 def test_a_bar_that_waited_for_another_is_late_and_counted(monkeypatch: object) -> None:
@@ -29,6 +30,13 @@ def test_a_bar_that_waited_for_another_is_late_and_counted(monkeypatch: object) 
         clock.now_s += took
     # Due each tenth of a second; the second one took as long as three and a half.
     assert late == [0.0, 0.0, 0.25, 0.15, 0.05, 0.0]
+
+
+def test_a_bar_that_was_woken_up_late_for_is_late(monkeypatch: object) -> None:
+    pace = paced(Clock(overslept_s=0.25), monkeypatch)
+    pace.begin()
+    # Due each tenth of a second: those that fell due meanwhile are late for the same sleep, and need none themselves.
+    assert [round(pace.wait(), 6) for _ in range(5)] == [0.0, 0.25, 0.15, 0.05, 0.25]
 
 
 def test_what_goes_by_between_two_segments_is_nobodys_latency(monkeypatch: object) -> None:
