@@ -209,7 +209,7 @@ def _thinned(length: int) -> NDArray[np.int64]:
 
 def _draw_latency(figure: go.Figure, record: Record) -> None:
     """The heat map: a column a minute, a row for each bucket between the smallest and the largest that are used."""
-    counted = [line for line in record.minutes if line["latency"]["buckets"]]
+    counted = [line for line in record.minutes if any(line["latency"]["buckets"])]
     if counted:
         table = np.array([line["latency"]["buckets"] for line in counted], dtype=np.float64)
         shares = np.diff(table, axis=1, prepend=0.0)
@@ -230,7 +230,7 @@ def _draw_latency(figure: go.Figure, record: Record) -> None:
         # By the page, for axes without a point are not drawn.
         centre = float(np.mean(figure.layout.yaxis2.domain))
         figure.add_annotation(
-            text="latency is told by the minute, and none is over yet",
+            text="latency is told by the minute, and none with an answer in it is over yet",
             xref="paper",
             yref="paper",
             x=0.5,
