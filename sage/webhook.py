@@ -49,6 +49,11 @@ class Address:
         port = f":{self.port}" if self.port else ""
         return f"http{'s' if self.secure else ''}://{host}{port}/…"
 
+    @property
+    def port_or_default(self) -> int:
+        """To which port to connect: that of the scheme where none is given."""
+        return self.port or (443 if self.secure else 80)
+
     @classmethod
     def from_environment(cls, name: str, environ: Mapping[str, str] = os.environ) -> Address:
         """The address in variable ``name`` or in the file that ``name_FILE`` names; a bearer token in ``name_TOKEN``.
@@ -197,26 +202,12 @@ class Webhook:
 
     def _post(self, body: bytes) -> tuple[str, bool]:
         """One attempt: what went wrong, and whether another one may help."""
-        where, timeout_s = (self._address.host, self._address.port), self._patience.timeout_s
-        tls = ssl.create_default_context() if self._address.secure else None
-        connection: http.client.HTTPConnection
-        if tls is not None:
-            connection = http.client.HTTPSConnection(*where, timeout=timeout_s, context=tls)
-        else:
-            connection = http.client.HTTPConnection(*where, timeout=timeout_s)
         headers = {"Content-Type": "application/json", "User-Agent": "sage", "Connection": "close"}
         if self._address.authorization:
             headers["Authorization"] = self._address.authorization
         cut = threading.Event()
         try:
-            # The port as the connection knows it: the address may leave it out.
-            connection.sock = socket.create_connection((self._address.host, connection.port), timeout_s)
-            with _cut_off_after(timeout_s, connection.sock, cut):
-                if tls is not None:
-                    # Only now: a hand-shake may drip, too.
-                    connection.sock = tls.wrap_socket(connection.sock, server_hostname=self._address.host)
-                connection.request("POST", self._address.target, body, headers)
-                status = connection.getresponse().status
+            status = self._status(body, headers, cut)
         except TimeoutError:
             cut.set()
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -224,8 +215,6 @@ class Webhook:
             why = getattr(error, "strerror", None)
             if not cut.is_set():
                 return type(error).__name__ + (f": {why}" if why else ""), True
-        finally:
-            connection.close()
         if cut.is_set():
             return "no answer in time", True
         if 200 <= status < 300:
@@ -233,6 +222,25 @@ class Webhook:
         if 300 <= status < 400:
             return f"HTTP {status}: redirects are not followed; give the address to which it leads", False
         return f"HTTP {status}", status >= 500 or status in _WORTH_ANOTHER_TRY
+
+    def _status(self, body: bytes, headers: dict[str, str], cut: threading.Event) -> int:
+        """Post on a connection of its own, which is ended in time, and ``cut`` set."""
+        host, port, timeout_s = self._address.host, self._address.port_or_default, self._patience.timeout_s
+        tls = ssl.create_default_context() if self._address.secure else None
+        # Never without a port: it would be looked for in the host, behind the last colon of an IPv6 address.
+        connection = (
+            http.client.HTTPConnection(host, port, timeout=timeout_s)
+            if tls is None
+            else http.client.HTTPSConnection(host, port, timeout=timeout_s, context=tls)
+        )
+        with contextlib.closing(connection):
+            connection.sock = socket.create_connection((host, port), timeout_s)
+            with _cut_off_after(timeout_s, connection.sock, cut):
+                if tls is not None:
+                    # Only now: a hand-shake may drip, too.
+                    connection.sock = tls.wrap_socket(connection.sock, server_hostname=host)
+                connection.request("POST", self._address.target, body, headers)
+                return connection.getresponse().status
 
 
 @contextlib.contextmanager

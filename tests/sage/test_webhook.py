@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import logging
 import shutil
@@ -108,6 +109,32 @@ def test_redirects_are_not_followed(word: str) -> None:
 def test_an_answer_without_end_is_not_read() -> None:
     with receiver("endless") as server:
         assert told(server).sent == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "where", "shown"),
+    [
+        ("http://[2001:db8::17]/hook", ("2001:db8::17", 80), "http://[2001:db8::17]/…"),
+        ("https://[2001:db8::abcd]/hook", ("2001:db8::abcd", 443), "https://[2001:db8::abcd]/…"),
+        ("http://[2001:db8::1]:8080/hook", ("2001:db8::1", 8080), "http://[2001:db8::1]:8080/…"),
+        ("https://hooks.example/hook", ("hooks.example", 443), "https://hooks.example/…"),
+    ],
+)
+def test_an_address_without_a_port_is_that_of_its_scheme(
+    url: str, where: tuple[str, int], shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def refuse(address: tuple[str, int], timeout: float) -> socket.socket:
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    hook = Webhook(address(url), dataclasses.replace(QUICK, attempts=1))
+    hook.tell(RAISED)
+    wait_for(lambda: hook._failed == 1)
+    assert hook.close() == Delivery(f"webhook {shown}", 0, 1, 0, "ConnectionRefusedError")
+    assert asked == [where]
 
 
 def test_nobody_there_is_a_failure() -> None:
