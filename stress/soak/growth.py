@@ -47,8 +47,8 @@ class Growth:
     higher generations ended than they began, and ``warm_up_mb`` the same of the first one's warm-up. ``samples``
     counted, in so many ``pieces`` of so many ``generations`` over ``hours``. A leak of
     ``smallest_leak_mb_per_hour`` would have been called one with a probability of 80 % in a run as noisy as this one;
-    smaller ones may go unnoticed, though none is passed but by bad luck. ``reason`` says in words what the verdict
-    rests on.
+    smaller ones may go unnoticed, though none is passed but by bad luck; None says that no leak of any size would have
+    been. ``reason`` says in words what the verdict rests on.
     """
 
     verdict: GrowthVerdict
@@ -82,13 +82,16 @@ def growth_of(
     if settling_bars and found.verdict is GrowthVerdict.UNDECIDED:
         whole = _growth(trace, leak_limit_mb_per_hour, growth_limit_mb, seed)
         slope = whole.per_hour
+        if slope is not None:
+            settled = _smallest_leak(slope, leak_limit_mb_per_hour + SETTLING_MB / whole.hours)
+            whole = dataclasses.replace(whole, smallest_leak_mb_per_hour=settled)
         if slope is not None and (slope.lower - leak_limit_mb_per_hour) * whole.hours > SETTLING_MB:
             beyond = f"and beyond what {SETTLING_MB:g} MB of histories that fill can explain"
             reason = f"{_interval(slope)}, surely over {leak_limit_mb_per_hour:g}, {beyond}"
             return dataclasses.replace(whole, verdict=GrowthVerdict.FAILED, reason=reason)
         if found.per_hour is None:
             reason = f"{found.reason} (the first {settling_bars:,} bars of a process do not count: histories fill)"
-            return dataclasses.replace(found, reason=reason)
+            return dataclasses.replace(found, reason=reason, smallest_leak_mb_per_hour=whole.smallest_leak_mb_per_hour)
     return found
 
 
@@ -97,10 +100,6 @@ def _growth(trace: Trace, leak_limit_mb_per_hour: float, growth_limit_mb: float,
     per_hour = slope_of(pieces, seed)
     growth_mb = _rise(pieces)
     verdict, reason = _judged(pieces, per_hour, growth_mb, leak_limit_mb_per_hour, growth_limit_mb)
-    smallest = None
-    if per_hour is not None:
-        half_width = 0.5 * (per_hour.upper - per_hour.lower)
-        smallest = leak_limit_mb_per_hour + half_width * (1.0 + _POWER_SCORES)
     return Growth(
         verdict=verdict,
         reason=reason,
@@ -112,8 +111,13 @@ def _growth(trace: Trace, leak_limit_mb_per_hour: float, growth_limit_mb: float,
         pieces=len(pieces),
         generations=len(pieces.begins),
         hours=pieces.hours_counted,
-        smallest_leak_mb_per_hour=smallest,
+        smallest_leak_mb_per_hour=None if per_hour is None else _smallest_leak(per_hour, leak_limit_mb_per_hour),
     )
+
+
+def _smallest_leak(slope: Slope, limit_mb_per_hour: float) -> float:
+    """What must leak for the lower bound to be over a limit in four runs of five."""
+    return limit_mb_per_hour + 0.5 * (slope.upper - slope.lower) * (1.0 + _POWER_SCORES)
 
 
 def beyond_control(ours: Trace, control: Trace) -> Trace:

@@ -93,7 +93,7 @@ def growth_rows(assessment: Assessment) -> list[list[str]]:
                 _mb(growth.growth_mb),
                 _mb(growth.warm_up_mb),
                 f"{growth.samples:,}",
-                "–" if smallest is None else f"{smallest:,.{1 if smallest < _ROUNDED_MB else 0}f} MB/h",
+                "none of any size" if smallest is None else f"{smallest:,.{1 if smallest < _ROUNDED_MB else 0}f} MB/h",
             ]
         )
     return rows

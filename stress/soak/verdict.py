@@ -133,8 +133,11 @@ def _growth_check(name: str, growth: Growth) -> Check:
     told = growth.reason
     if bars is not None:
         told += f"; {bars.estimate:+.2f} ({bars.lower:+.2f} to {bars.upper:+.2f}) MB per 100,000 bars"
-    if growth.smallest_leak_mb_per_hour is not None:
-        told += f"; the smallest leak that this run could have found: {growth.smallest_leak_mb_per_hour:.1f} MB/h"
+    smallest = growth.smallest_leak_mb_per_hour
+    if smallest is not None:
+        told += f"; the smallest leak that this run could have found: {smallest:.1f} MB/h"
+    else:
+        told += "; it could have found no leak of any size"
     return Check(name, Status(growth.verdict.value), told, _growth_figures(growth) | {"slope": _plain(slope)})
 
 

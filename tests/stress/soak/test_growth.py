@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stress.soak.growth import SETTLING_BARS, GrowthVerdict, beyond_control, growth_of
+from stress.soak.growth import SETTLING_BARS, SETTLING_MB, GrowthVerdict, beyond_control, growth_of
 from stress.soak.pieces import Trace
 from stress.soak.slopes import Slope
 from stress.soak.traces import Noise, simulated
@@ -188,6 +188,18 @@ def test_an_hour_of_slow_noise_says_what_it_could_have_found() -> None:
     assert growth.verdict is GrowthVerdict.UNDECIDED
     assert growth.smallest_leak_mb_per_hour is not None
     assert growth.smallest_leak_mb_per_hour > 20.0
+
+
+def test_a_run_that_ends_while_histories_fill_says_what_it_could_have_found_beyond_them() -> None:
+    bars = 10**6
+    growth, whole = growth_of(steady(), settling_bars=bars), growth_of(steady())
+    assert growth.verdict is GrowthVerdict.UNDECIDED and growth.per_hour is None
+    smallest = growth.smallest_leak_mb_per_hour
+    assert smallest is not None and whole.smallest_leak_mb_per_hour is not None
+    assert smallest == pytest.approx(whole.smallest_leak_mb_per_hour + SETTLING_MB / whole.hours)
+    found = growth_of(steady(leak=1.1 * smallest), settling_bars=bars)
+    assert found.verdict is GrowthVerdict.FAILED
+    assert found.smallest_leak_mb_per_hour == pytest.approx(smallest, rel=0.1)
 
 
 def test_much_growth_fails_where_it_is_sure_and_never_passes() -> None:

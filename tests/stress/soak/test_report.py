@@ -9,9 +9,9 @@ import pytest
 
 from sage.percentiles import EDGES_S
 from stress.soak.record import Record
-from stress.soak.report import page
+from stress.soak.report import COLUMNS, growth_rows, page
 from stress.soak.verdict import assess
-from tests.stress.soak.test_verdict import LIMITS, pinned
+from tests.stress.soak.test_verdict import LIMITS, journal, pinned
 
 
 def minutes(answers: int, count: int = 5) -> Iterator[dict[str, Any]]:
@@ -31,3 +31,11 @@ def drawn(lines: Iterator[dict[str, Any]]) -> str:
 def test_where_no_minute_has_an_answer_the_panel_of_latencies_says_so(count: int) -> None:
     assert "none with an answer in it is over yet" in drawn(minutes(0, count))
     assert "none with an answer in it is over yet" not in drawn(minutes(1))
+
+
+def test_a_run_too_short_to_find_a_leak_says_so_for_every_process() -> None:
+    assessment = assess(Record.of(list(journal())[:40]))
+    smallest = COLUMNS.index("smallest leak")
+    assert {row[smallest] for row in growth_rows(assessment)} == {"none of any size"}
+    told = [check.told for check in assessment.checks if check.name.startswith("memory of")]
+    assert len(told) == 3 and all("it could have found no leak of any size" in one for one in told)
