@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -86,7 +87,7 @@ class FileSink:
     Parameters
     ----------
     path
-        The file; it and its directory are made if they are not there.
+        The file; it and its directory are made with the first alert if they are not there.
     clock
         The time of day, in seconds since the epoch.
 
@@ -100,9 +101,7 @@ class FileSink:
         try:
             if path.exists() and not path.is_file():
                 raise OptionError(f"--alerts {path}: is no file; name a file to which alerts are appended")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab"):
-                pass
+            _try(path)
         except OSError as error:
             raise OptionError(f"--alerts {path}: {error.strerror or error}; name a file that can be written") from error
         self._path = path
@@ -128,3 +127,17 @@ class FileSink:
     def close(self) -> Delivery:
         """How many lines were written, and how many not."""
         return Delivery(f"file {self._path}", self._sent, self._failed, 0, self._error)
+
+
+def _try(path: Path) -> None:
+    """Raise OSError where nothing can be appended, and leave no trace: it may lie where a run wants an empty place."""
+    # Links are there, wherever they lead.
+    made = [one for one in (path, *path.parents) if not os.path.lexists(one)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+    finally:
+        for one in made:
+            with contextlib.suppress(OSError):
+                one.unlink() if one == path else one.rmdir()

@@ -48,7 +48,7 @@ def wait_for_a_segment(directory: Path, process: subprocess.Popen[str]) -> None:
 
 def test_a_short_soak_is_undecided_and_its_json_has_everything(tmp_path: Path) -> None:
     done = stress(
-        "--bars", "500", *SMALL, "--out", str(tmp_path / "run"), "--json", "--alerts", str(tmp_path / "a.jsonl")
+        "--bars", "500", *SMALL, "--out", str(tmp_path / "run"), "--json", "--alerts", str(tmp_path / "run" / "a.jsonl")
     )
     assert done.exit_code == ExitCode.UNDECIDED, done.stderr
     document = json.loads(done.stdout)

@@ -13,6 +13,7 @@ import pytest
 
 from data.errors import OptionError
 from regime.alerts import Alert, Severity
+from sage.rundir import choose_directory
 from sage.sinks import Delivery, FileSink, LogSink
 
 RAISED = Alert(5, "machine.memory", Severity.HIGH, True, "90 % of 4 GiB – much")
@@ -45,6 +46,23 @@ def test_a_file_is_gone_on_with_also_where_a_line_was_cut_short(tmp_path: Path) 
     FileSink(path).tell(CLEARED)
     whole = [json.loads(line) for line in path.read_text().splitlines() if line != '{"half": ']
     assert [line["state"] for line in whole] == ["raised", "cleared"]
+
+
+def test_nothing_is_made_before_the_first_alert_so_that_a_file_may_lie_where_the_run_goes(tmp_path: Path) -> None:
+    place = tmp_path / "runs" / "a"
+    sink = FileSink(place / "alerts.jsonl")
+    assert list(tmp_path.iterdir()) == []
+    assert choose_directory(place, "stress") == place
+    sink.tell(RAISED)
+    assert len(lines(place / "alerts.jsonl")) == 1
+
+
+def test_what_was_there_stays_where_nothing_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
+    for name in ("empty.jsonl", "link.jsonl"):
+        FileSink(tmp_path / name)
+    assert (tmp_path / "empty.jsonl").exists() and (tmp_path / "link.jsonl").is_symlink()
 
 
 def test_a_place_that_becomes_unwritable_is_counted_and_named(tmp_path: Path) -> None:
