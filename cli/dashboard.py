@@ -85,6 +85,10 @@ class Dashboard:
         if not self._drawn:
             self._line(f"{name} ...")
 
+    def say(self, text: str) -> None:
+        """Tell something by the way: above the picture on a terminal, which goes on below it. From any thread."""
+        self._line(text, due=False)
+
     def advance(self, steps: int, note: str = "") -> None:  # noqa: ARG002 (what it says is among the vitals)
         """So many steps more."""
         stage = self._picture.stage

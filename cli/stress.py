@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from cli.exits import ExitCode, errors_as_exit_codes
 from cli.options import AsJson, choice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cli.dashboard import Dashboard
     from regime.alerts import Alert
@@ -144,7 +146,7 @@ def stress(
                 directory = resume or choose_directory(out, "stress")
                 if consumer.url is not None:
                     typer.echo(f"sage: metrics at {consumer.url}", err=True)
-                with Dashboard("SAGE stress") as view:
+                with Dashboard("SAGE stress") as view, _failures_told(view):
                     found = run_soak(settings, directory, _Audience(view, consumer), resume=resume is not None)
         except Exception:
             if directory is not None and (directory / "stress.json").exists():
@@ -158,6 +160,31 @@ def stress(
             again = f"to go on, give the same options and --resume {directory}"
             raise KeyboardInterrupt(f"the report up to here is in {directory}; {again}")
         raise typer.Exit(int(CODES[str(found.assessment.status)]))
+
+
+@contextlib.contextmanager
+def _failures_told(view: Dashboard) -> Iterator[None]:
+    """Say on stderr what a webhook does not deliver, while it fails. The alerts themselves are in the view."""
+    from sage.webhook import FAILURES
+
+    handler = _Saying(view.say)
+    FAILURES.addHandler(handler)
+    try:
+        yield
+    finally:
+        FAILURES.removeHandler(handler)
+
+
+class _Saying(logging.Handler):
+    """A line for each record."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        self._say(f"sage: {record.getMessage()}")
 
 
 class _Audience:

@@ -47,8 +47,8 @@ class Sink(Protocol):
     def tell(self, alert: Alert) -> None:
         """An alert was raised or cleared."""
 
-    def close(self) -> Delivery:
-        """There will be no more; what became of them."""
+    def close(self) -> Delivery | None:
+        """There will be no more; what became of them, None where nobody has listened."""
 
 
 def record_of(alert: Alert, at_s: float) -> dict[str, str | int]:
@@ -76,9 +76,18 @@ class LogSink:
         LOGGER.log(level if alert.raised else logging.INFO, "%s %s: %s", alert.name, state, alert.detail)
         self._sent += 1
 
-    def close(self) -> Delivery:
-        """How many were logged."""
-        return Delivery("log", self._sent)
+    def close(self) -> Delivery | None:
+        """How many were logged; None where no handler takes them, and the log is as good as none."""
+        return Delivery("log", self._sent) if _is_heard() else None
+
+
+def _is_heard() -> bool:
+    logger: logging.Logger | None = LOGGER
+    while logger is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 class FileSink:

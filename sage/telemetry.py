@@ -91,7 +91,8 @@ class Telemetry:
 
     def close(self) -> None:
         """Have every sink finish."""
-        self._deliveries = tuple(sink.close() for sink in self._sinks)
+        closed = [sink.close() for sink in self._sinks]
+        self._deliveries = tuple(delivery for delivery in closed if delivery is not None)
 
 
 @contextlib.contextmanager
@@ -103,7 +104,7 @@ def telemetry(
     metrics_port: int | None = None,
     metrics_host: str = "127.0.0.1",
 ) -> Iterator[Telemetry]:
-    """Everything that the options ask for; alerts go to the log in any case.
+    """Everything that the options ask for; alerts go to the log in any case, for whoever has set up logging.
 
     Parameters
     ----------

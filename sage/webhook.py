@@ -27,6 +27,9 @@ from data.errors import OptionError
 from regime.alerts import Alert
 from sage.sinks import LOGGER, Delivery, WallClock, record_of
 
+FAILURES = LOGGER.getChild("webhook")
+"""Hears of each alert that was not delivered, when that is given up; a logger apart from that of the alerts."""
+
 _OPTION = "--webhook-url-env"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VISIBLE = re.compile(r"[!-~]+")
@@ -182,7 +185,7 @@ class Webhook:
                 self._failed += bool(error)
                 self._error = error or self._error
             if error:
-                LOGGER.warning("webhook %s: an alert was not delivered: %s", self._address, error)
+                FAILURES.warning("webhook %s: an alert was not delivered: %s", self._address, error)
 
     def _next(self) -> bytes | None:
         with self._changed:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 import pytest
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from cli.app import app
+from cli.dashboard import Dashboard
 from cli.exits import ExitCode
+from cli.stress import _Audience, _failures_told
+from sage.telemetry import Telemetry, telemetry
+from sage.vitals import Vitals
+from sage.watch import WatchConfig
 from stress.soak.journal import JOURNAL, parsed
+from tests.sage.receivers import receiver
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = ["--segment-bars", "250", "--seed", "2"]
@@ -106,6 +115,30 @@ def test_what_makes_no_sense_is_a_usage_error_before_anything_begins(
     done = stress(*arguments)
     assert done.exit_code == ExitCode.USAGE, done.stderr
     assert message in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_what_a_webhook_does_not_deliver_is_said_while_it_fails_and_each_alert_but_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = io.StringIO()
+    with receiver("404") as server, telemetry_to(server.url, monkeypatch) as consumer:
+        view = Dashboard("SAGE stress", Console(file=written, width=80))
+        with _failures_told(view):
+            _Audience(view, consumer).update(Vitals(bars=7, elapsed_s=1.0, stalled=True))
+            until = time.monotonic() + 20.0
+            while "not delivered" not in written.getvalue():
+                assert time.monotonic() < until, "nobody was told"
+                time.sleep(0.01)
+    told = written.getvalue().splitlines()
+    assert told == [
+        "7 bars: HIGH raised run.stalled: nothing is heard of the trading process",
+        f"sage: webhook http://127.0.0.1:{server.server_address[1]}/…: an alert was not delivered: HTTP 404",
+    ]
+
+
+def telemetry_to(url: str, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[Telemetry]:
+    monkeypatch.setenv("HOOK", url)
+    return telemetry(WatchConfig(), webhook_url_env="HOOK")
 
 
 def test_there_must_be_something_to_go_on_with(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ import pytest
 from data.errors import OptionError
 from regime.alerts import Alert, Severity
 from sage.rundir import choose_directory
-from sage.sinks import Delivery, FileSink, LogSink
+from sage.sinks import LOGGER, Delivery, FileSink, LogSink
 
 RAISED = Alert(5, "machine.memory", Severity.HIGH, True, "90 % of 4 GiB – much")
 CLEARED = Alert(6, "machine.memory", Severity.HIGH, False, "under 80 %")
@@ -110,6 +111,19 @@ def test_the_log_hears_of_each_with_its_severity(caplog: pytest.LogCaptureFixtur
     assert [record.levelname for record in caplog.records] == ["ERROR", "INFO", "WARNING"]
     assert caplog.records[0].getMessage() == "machine.memory raised: 90 % of 4 GiB – much"
     assert sink.close() == Delivery("log", 3)
+
+
+def test_a_log_that_nobody_reads_is_told_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", False)  # to the handlers of the test run
+    sink = LogSink()
+    sink.tell(RAISED)
+    assert sink.close() is None
+    handler = logging.StreamHandler(io.StringIO())
+    LOGGER.addHandler(handler)
+    try:
+        assert sink.close() == Delivery("log", 1)
+    finally:
+        LOGGER.removeHandler(handler)
 
 
 def test_nothing_is_printed_where_nobody_set_up_logging() -> None:

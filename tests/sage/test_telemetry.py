@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import OptionError
-from sage.sinks import Delivery
+from sage.sinks import LOGGER, Delivery
 from sage.telemetry import TelemetrySummary, telemetry
 from sage.vitals import Vitals
 from sage.watch import WatchConfig
@@ -99,6 +99,13 @@ def test_options_that_make_no_sense_are_refused_before_anything_begins(monkeypat
         with pytest.raises(OptionError), telemetry(CONFIG, **options):  # type: ignore[arg-type]
             pass
     assert threading.active_count() == before
+
+
+def test_a_log_without_readers_is_no_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", False)  # to the handlers of the test run
+    with telemetry(CONFIG) as consumer:
+        consumer(busy())
+    assert consumer.summary.deliveries == () and consumer.summary.raised
 
 
 def test_the_summary_can_be_written_as_json() -> None:
