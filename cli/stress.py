@@ -88,7 +88,7 @@ def stress(
         from sage.rundir import choose_directory
         from sage.telemetry import telemetry
         from stress.soak.config import FaultLoad, SoakConfig, check, soak_backtest
-        from stress.soak.launch import planned_length, run_soak
+        from stress.soak.launch import own_files, planned_length, run_soak
         from stress.soak.plants import Plant
         from stress.soak.worker import endless_market
 
@@ -135,6 +135,13 @@ def stress(
             recycle_mb=recycle_mb,
             plants=tuple(map(Plant.parse, plant or ())),
         )
+        place = resume or out
+        if (
+            alerts is not None
+            and place is not None
+            and alerts.absolute() in (place.absolute(), *own_files(place.absolute()))
+        ):
+            raise OptionError(f"--alerts {alerts}: the soak itself writes there; choose another name")
         # Everything that can be refused is, before a directory is made.
         check(settings)
         endless_market(settings)

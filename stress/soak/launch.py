@@ -117,11 +117,16 @@ def _soaked(config: SoakConfig, directory: Path, show: Show, *, resume: bool) ->
     return _finish(directory, journal, interrupted=interrupted)
 
 
+def own_files(directory: Path) -> tuple[Path, ...]:
+    """What a soak writes to its directory."""
+    return tuple(directory / name for name in (JOURNAL, JSON_FILE, HTML_FILE, LOCK))
+
+
 def _clear(directory: Path) -> None:
     """Leave no trace of a soak that never began: its place is free for the next try."""
-    for name in (JOURNAL, JSON_FILE, HTML_FILE, LOCK):
+    for path in own_files(directory):
         with contextlib.suppress(OSError):
-            (directory / name).unlink()
+            path.unlink()
     with contextlib.suppress(OSError):
         directory.rmdir()
 

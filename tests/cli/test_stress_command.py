@@ -106,6 +106,8 @@ def test_what_is_killed_outright_leaves_no_process_and_can_be_gone_on_with(
         (["--bars", "500", "--metrics-port", "99999"], "99999"),
         (["--bars", "500", "--webhook-url-env", "NO_SUCH_VARIABLE"], "NO_SUCH_VARIABLE"),
         (["--bars", "500", "--out", "a", "--resume", "b"], "exclude each other"),
+        (["--bars", "500", "--out", "a", "--alerts", "a"], "--alerts a: the soak itself writes there"),
+        (["--bars", "500", "--out", "a", "--alerts", "a/journal.jsonl"], "choose another name"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error_before_anything_begins(
