@@ -63,8 +63,14 @@ def parts_of(file: BarFile, start_ns: int, end_ns: int, schema: pa.Schema) -> It
     CatalogError
         If it may not be read.
     CatalogDamaged
-        If it cannot be read, or says of itself that it holds other bars.
+        If it cannot be read, says of itself that it holds other bars, or holds bars from before 1970.
     """
+    if file.first_ns < 0:
+        raise CatalogDamaged(
+            file.path,
+            "holds bars from before 1970, which NautilusTrader cannot trade",
+            "remove them with sage catalog rm, and ingest their files again",
+        )
     try:
         # What may not be read is not damaged.
         with (

@@ -41,6 +41,7 @@ def as_batch(bars: Bars, schema: pa.Schema) -> pa.RecordBatch:
         For a value that is negative or too large to be held.
     """
     decimals = _decimals(schema)
+    assert not len(bars) or bars.ts_close_ns.min() >= 0, "bars that close before 1970"
     columns = {
         **{name: _encoded(getattr(bars, name), decimals[name], schema.field(name).type) for name in decimals},
         **dict.fromkeys(("ts_event", "ts_init"), pa.array(bars.ts_close_ns.astype(np.uint64))),

@@ -188,7 +188,8 @@ def check(root: Path, tell: Progress) -> Checked:
     total = sum(len(files) for _, _, files in every)
     done = rows = 0
     for instrument, size, files in every:
-        again = f"ingest its interval again, or remove {instrument.id} {size} with sage catalog rm"
+        away = f"remove {instrument.id} {size} with sage catalog rm"
+        again = f"ingest its interval again, or {away}"
         for file in files:
             tell("checking", done, total)
             done += 1
@@ -199,7 +200,9 @@ def check(root: Path, tell: Progress) -> Checked:
                 continue
             rows += found
             if told:
-                damage.append(Damage(file.path, told, again))
+                # Bars from before 1970 are replaced by no ingest: their rows are rejected.
+                mend = again if file.first_ns >= 0 else f"{away}, and ingest its files again"
+                damage.append(Damage(file.path, told, mend))
         try:
             catalog.spreads(instrument, size)
         except CatalogDamaged as error:

@@ -44,6 +44,7 @@ class RejectReason(StrEnum):
 
     BROKEN_ROW = "wrong number of fields"
     BAD_TIME = "unreadable time"
+    TOO_EARLY = "before 1970"
     NAN = "NaN or missing"
     NON_POSITIVE = "non-positive price"
     BAD_VOLUME = "negative volume"
@@ -95,9 +96,8 @@ def check(
     """
     notes: list[str] = []
     ordered = sorted((_forward(raw, notes, _runs_backwards(raw)) for raw in sources), key=_middle_time)
-    shift = {raw.path: size.nanos if raw.stamp == "open" else 0 for raw in ordered}
     reasons = [_row_reasons(raw, size, calendar, Grid()) for raw in ordered]
-    close_ns = np.concatenate([raw.stamp_ns + shift[raw.path] for raw in ordered])
+    close_ns = np.concatenate([_close_ns(raw, size) for raw in ordered])
     reason = np.concatenate(reasons)
     fine = np.flatnonzero(reason == "")
     _reject_disorder(close_ns, fine, reason)
@@ -153,7 +153,7 @@ def sift(
         forward = _forward(raw, notes, backwards.setdefault(raw.path, _runs_backwards(raw)))
         grid = grids.setdefault(raw.path, Grid())
         reason = _row_reasons(forward, size, calendars.of(*time_between([raw])), grid)
-        close_ns = forward.stamp_ns + (size.nanos if raw.stamp == "open" else 0)
+        close_ns = _close_ns(forward, size)
         ordered = reason.copy()
         _reject_disorder(close_ns, np.flatnonzero(reason == ""), ordered)
         # Single strays and doubles can be told by their neighbours; of more the parts around them must tell.
@@ -288,6 +288,11 @@ def _forward(raw: RawBars, notes: list[str], backwards: bool) -> RawBars:
     )
 
 
+def _close_ns(raw: RawBars, size: BarSize) -> IntArray:
+    """When the bars of rows close; of rows without a time it says nothing."""
+    return raw.stamp_ns + (size.nanos if raw.stamp == "open" else 0)
+
+
 def _row_reasons(raw: RawBars, size: BarSize, calendar: Calendar, grid: Grid) -> NDArray[np.object_]:
     """The first reason against each row that needs no other row but its file's grid; empty where there is none."""
     opened, high, low, close = (raw.values[name] for name in PRICE_FIELDS)
@@ -297,6 +302,8 @@ def _row_reasons(raw: RawBars, size: BarSize, calendar: Calendar, grid: Grid) ->
     with np.errstate(invalid="ignore"):
         tests = (
             (RejectReason.BAD_TIME, bad_time),
+            # NautilusTrader counts nanoseconds from 1970 on, and none before.
+            (RejectReason.TOO_EARLY, _close_ns(raw, size) <= 0),
             (RejectReason.NAN, ~np.isfinite(prices).all(axis=0) | ~np.isfinite(volume)),
             (RejectReason.NON_POSITIVE, (prices <= 0).any(axis=0)),
             (RejectReason.BAD_VOLUME, volume < 0),

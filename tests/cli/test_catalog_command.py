@@ -388,6 +388,22 @@ def test_a_file_with_the_name_of_another_interval_is_found(catalog: Path) -> Non
     assert told.exit_code == ExitCode.CHECK_FAILED and "another interval" in told.stdout
 
 
+def test_bars_from_before_nautilus_clock_begins_are_found_and_not_traded(catalog: Path) -> None:
+    (path,) = files(catalog, "ETHUSDT")
+    table = pyarrow.parquet.read_table(path, partitioning=None)
+    closes = pa.array(np.arange(-2, 3).astype(np.uint64) * np.uint64(3_600 * 10**9))
+    for name in ("ts_event", "ts_init"):
+        table = table.set_column(table.column_names.index(name), table.schema.field(name), closes)
+    name = "1969-12-31T22-00-00-000000000Z_1970-01-01T02-00-00-000000000Z.parquet"
+    pyarrow.parquet.write_table(table, path.with_name(name))
+    path.unlink()
+    told = sage("check", catalog)
+    assert told.exit_code == ExitCode.CHECK_FAILED
+    assert "holds bars from before 1970" in told.stdout and "sage catalog rm" in told.stdout
+    with pytest.raises(CatalogError, match="before 1970"):
+        catalog_market(catalog, "ETHUSDT.TEST", None)
+
+
 def test_bars_go_with_their_instrument_and_others_stay(catalog: Path) -> None:
     told = sage("rm", catalog, "BTCUSDT.TEST", "--yes")
     assert told.exit_code == 0, told.output

@@ -134,6 +134,16 @@ def test_a_bad_row_is_rejected_for_its_reason_and_alone(tmp_path: Path, row: str
     assert rejected[["row", "reason", "fields"]].to_numpy().tolist() == [[6, str(reason), row]]
 
 
+@pytest.mark.parametrize("stamp", ["open", "close"])
+def test_a_bar_that_closes_before_nautilus_clock_begins_is_rejected(tmp_path: Path, stamp: str) -> None:
+    path = write_csv(tmp_path / "bars.csv", candles(6, "1969-12-29", "1D"))
+    bars, report, rejected = check([read(path, stamp=stamp)], BarSize.parse("1d"))
+    first = 4 if stamp == "close" else 3
+    assert bars.ts_close_ns.tolist() == [day * 86_400 * 10**9 for day in range(1, 7 - first)]
+    assert report.rejected == {"before 1970": first}
+    assert rejected["row"].tolist() == list(range(2, 2 + first))
+
+
 def test_where_several_reasons_apply_the_first_is_given(tmp_path: Path) -> None:
     lines = candles().to_csv(index=False).splitlines()
     lines.insert(5, "2024-01-01 02:07,-1,nan,-1,2,-5")
