@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import re
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -76,7 +77,7 @@ def open_tables(path: Path) -> Generator[SourceTable]:
     Raises
     ------
     DataError
-        If the file is missing, empty, truncated, no table, or cannot be read.
+        If the file is missing, empty, truncated, no table, no regular file, or cannot be read.
     AmbiguousSource
         If a zip holds several tables.
     """
@@ -103,6 +104,9 @@ def open_tables(path: Path) -> Generator[SourceTable]:
 
 
 def _tables(path: Path) -> Iterator[SourceTable]:
+    if not stat.S_ISREG(path.stat().st_mode):
+        # What is read is opened more than once, and a pipe has its rows for the first time alone.
+        raise DataError(f"{path}: a pipe or a device, not a regular file; save what it holds to a file first")
     with path.open("rb") as stream:
         magic = stream.read(8)
     if not magic:

@@ -519,6 +519,19 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
         read(tmp_path / "nowhere" / "bars.csv")
 
 
+def test_a_pipe_is_refused_and_a_link_to_a_file_is_not(tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(write_csv(tmp_path / "bars.csv"))
+    assert_is_candles(tmp_path / "link.csv")
+    out, into = os.pipe()
+    try:
+        os.write(into, (tmp_path / "bars.csv").read_bytes())
+        os.close(into)
+        with pytest.raises(DataError, match="a pipe or a device, not a regular file; save what it holds to a file"):
+            read(Path(f"/dev/fd/{out}"))
+    finally:
+        os.close(out)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
 def test_a_file_without_permission_says_so(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "bars.csv")
