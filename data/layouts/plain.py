@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -27,6 +28,9 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "volume": ("volume", "vol", "v", "tick_volume", "tickvol", "tickvolume", "base_volume", "volume_traded",
                "basevolume", "total_volume", "amount", "qty", "quantity"),
 }  # fmt: skip
+
+_INSTRUMENT_NAMES = {"symbol", "ticker", "name", "pair", "instrument"}
+_NAMES_SHOWN = 6
 
 _CLOSE_STAMPED_NAMES = {"close_time", "closetime", "end_time", "time_close", "time_period_end"}
 _OPEN_STAMPED_NAMES = {
@@ -52,7 +56,7 @@ def reading(table: SourceTable, options: ReadOptions) -> Reading:
     DataError
         If there is no time, or no close.
     AmbiguousSource
-        If several columns may each be the same field.
+        If several columns may each be the same field; and as rows are read, if they are of several instruments.
     """
     notes: list[str] = []
     chosen = _choose_columns(table, options, notes)
@@ -68,7 +72,30 @@ def reading(table: SourceTable, options: ReadOptions) -> Reading:
     else:
         stamp = "open"
         notes.append("stamps taken as the bar's OPEN, which can never show the future; --stamp close says otherwise")
-    return Reading(NAME, chosen, stamp, options.tz, options.time_format, options.price_scale, tuple(notes))
+    return Reading(
+        NAME, chosen, stamp, options.tz, options.time_format, options.price_scale, tuple(notes),
+        prepared=_of_one_instrument([name for name in table.frame.columns if name not in chosen.values()]),
+    )  # fmt: skip
+
+
+def _of_one_instrument(unused: list[str]) -> Callable[[SourceTable], pd.DataFrame]:
+    """Hands the parts of a file on as they are, and raises AmbiguousSource once they name a second instrument."""
+    seen: dict[str, dict[str, None]] = {name: {} for name in unused if plain_name(name) in _INSTRUMENT_NAMES}
+
+    def prepared(rows: SourceTable) -> pd.DataFrame:
+        for column, known in seen.items():
+            named = (text.strip() for text in rows.frame[column].astype("string").dropna().unique())
+            # Files put one behind the other repeat their header.
+            known |= dict.fromkeys(text for text in named if text not in {"", column})
+            if len(known) > 1:
+                shown = ", ".join([*known][:_NAMES_SHOWN]) + (", ..." if len(known) > _NAMES_SHOWN else "")
+                raise AmbiguousSource(
+                    f"{rows.path}: the column {column!r} names several instruments ({shown}); bars are of one, so give "
+                    "the rows of each a file of their own"
+                )
+        return rows.frame
+
+    return prepared
 
 
 def _choose_columns(table: SourceTable, options: ReadOptions, notes: list[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from data import tables
 from data.errors import AmbiguousSource, DataError, OptionError
 from data.reading import ReadOptions, together
 from data.sources import read_source
@@ -538,6 +539,34 @@ def test_a_file_without_permission_says_so(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(DataError, match="permissions"):
         read(path)
+
+
+# --- several instruments ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["symbol", "Ticker", "<NAME>", "Pair", "INSTRUMENT"])
+def test_rows_of_several_instruments_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    frame = pd.concat([candles().assign(**{name: "AAPL"}), candles().assign(**{name: "MSFT"})])
+    path = write_csv(tmp_path / "bars.csv", frame.sort_values("time"))
+    with pytest.raises(AmbiguousSource, match=r"names several instruments \(AAPL, MSFT\); .* a file of their own"):
+        read(path)
+
+
+def test_a_second_instrument_further_down_a_long_file_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_BLOCK_BYTES", 8_000)
+    frame = candles(1_000).assign(symbol=["AAPL"] * 900 + ["MSFT"] * 100)
+    parts = read_source(write_csv(tmp_path / "bars.csv", frame), ReadOptions())
+    assert len(next(parts).row) < 900
+    with pytest.raises(AmbiguousSource, match="AAPL, MSFT"):
+        list(parts)
+
+
+def test_one_instruments_name_beside_blanks_and_a_repeated_header_does_no_harm(tmp_path: Path) -> None:
+    lines = candles().assign(symbol=["AAPL", "", *["AAPL "] * 6]).to_csv(index=False).splitlines()
+    raw = read(write_text(tmp_path / "bars.csv", *lines, lines[0]))
+    assert raw.values["close"][:8].tolist() == candles()["close"].tolist()
 
 
 # --- row numbers --------------------------------------------------------------------------------------------
