@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from data.bars import Bars, BarSize, IntArray, iso, joined
 from data.calendars import ALWAYS_OPEN, Calendar
+from data.closes import closes_of
 from data.gaps import Gaps, gaps_of
 from data.grids import Grid
 from data.reading import PRICE_FIELDS, RawBars
@@ -96,9 +97,11 @@ def check(
     """
     notes: list[str] = []
     ordered = sorted((_forward(raw, notes, _runs_backwards(raw)) for raw in sources), key=_middle_time)
-    reasons = [_row_reasons(raw, size, calendar, Grid()) for raw in ordered]
-    close_ns = np.concatenate([_close_ns(raw, size) for raw in ordered])
-    reason = np.concatenate(reasons)
+    closes = [closes_of(raw, size) for raw in ordered]
+    close_ns = np.concatenate(closes)
+    reason = np.concatenate(
+        [_row_reasons(raw, own, size, calendar, Grid()) for raw, own in zip(ordered, closes, strict=True)]
+    )
     fine = np.flatnonzero(reason == "")
     _reject_disorder(close_ns, fine, reason)
     accepted = np.flatnonzero(reason == "")
@@ -152,8 +155,8 @@ def sift(
         # A file's beginning tells for all of it: of its last rows there may be too few.
         forward = _forward(raw, notes, backwards.setdefault(raw.path, _runs_backwards(raw)))
         grid = grids.setdefault(raw.path, Grid())
-        reason = _row_reasons(forward, size, calendars.of(*time_between([raw])), grid)
-        close_ns = _close_ns(forward, size)
+        close_ns = closes_of(forward, size)
+        reason = _row_reasons(forward, close_ns, size, calendars.of(*time_between([raw])), grid)
         ordered = reason.copy()
         _reject_disorder(close_ns, np.flatnonzero(reason == ""), ordered)
         # Single strays and doubles can be told by their neighbours; of more the parts around them must tell.
@@ -288,12 +291,9 @@ def _forward(raw: RawBars, notes: list[str], backwards: bool) -> RawBars:
     )
 
 
-def _close_ns(raw: RawBars, size: BarSize) -> IntArray:
-    """When the bars of rows close; of rows without a time it says nothing."""
-    return raw.stamp_ns + (size.nanos if raw.stamp == "open" else 0)
-
-
-def _row_reasons(raw: RawBars, size: BarSize, calendar: Calendar, grid: Grid) -> NDArray[np.object_]:
+def _row_reasons(
+    raw: RawBars, close_ns: IntArray, size: BarSize, calendar: Calendar, grid: Grid
+) -> NDArray[np.object_]:
     """The first reason against each row that needs no other row but its file's grid; empty where there is none."""
     opened, high, low, close = (raw.values[name] for name in PRICE_FIELDS)
     volume = raw.values["volume"]
@@ -303,7 +303,7 @@ def _row_reasons(raw: RawBars, size: BarSize, calendar: Calendar, grid: Grid) ->
         tests = (
             (RejectReason.BAD_TIME, bad_time),
             # NautilusTrader counts nanoseconds from 1970 on, and none before.
-            (RejectReason.TOO_EARLY, _close_ns(raw, size) <= 0),
+            (RejectReason.TOO_EARLY, close_ns <= 0),
             (RejectReason.NAN, ~np.isfinite(prices).all(axis=0) | ~np.isfinite(volume)),
             (RejectReason.NON_POSITIVE, (prices <= 0).any(axis=0)),
             (RejectReason.BAD_VOLUME, volume < 0),

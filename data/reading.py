@@ -60,8 +60,8 @@ class RawBars:
     ``stamp_ns`` is the time as stamped (UTC) and ``wall_ns`` the same on the file's own wall clock; ``stamp`` says
     whether it is the bar's open or close. ``row`` is the row's number in the file, from 1. ``original`` keeps the
     file's own fields, for the report on rejected rows. ``time_form`` says how times were read,
-    ``time_sample`` are the first of them as they were written; ``share`` is how much of the file has been read with
-    these rows.
+    ``time_sample`` are the first of them as they were written, ``zone`` is that of the file's clock, where it is known
+    and not UTC; ``share`` is how much of the file has been read with these rows.
     """
 
     path: Path
@@ -76,6 +76,7 @@ class RawBars:
     notes: list[str]
     time_form: str = ""
     time_sample: pd.Series = field(default_factory=lambda: pd.Series(dtype=object))
+    zone: str | None = None
     share: float = 1.0
 
 
@@ -160,6 +161,7 @@ def read(table: SourceTable, reading: Reading, before: RawBars | None = None) ->
         notes=[f"time: {times.description}", *reading.notes],
         time_form=times.description,
         time_sample=sample,
+        zone=times.zone,
         share=table.share,
     )
 

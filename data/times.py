@@ -41,16 +41,18 @@ class Times:
     """Stamps of one file.
 
     ``utc_ns`` counts from the epoch; ``wall_ns`` is what a clock on the wall in the file's own time zone showed,
-    for checks of the grid. Unreadable stamps are NOT_A_TIME in both. ``description`` says how they were read.
+    for checks of the grid. Unreadable stamps are NOT_A_TIME in both. ``description`` says how they were read, ``zone``
+    is that of the clock, where it is known and not UTC.
     """
 
     utc_ns: IntArray
     wall_ns: IntArray
     description: str
+    zone: str | None = None
 
     def since(self, row: int) -> Times:
         """Without the first so many."""
-        return Times(self.utc_ns[row:], self.wall_ns[row:], self.description)
+        return Times(self.utc_ns[row:], self.wall_ns[row:], self.description, self.zone)
 
 
 def parse_times(
@@ -83,7 +85,9 @@ def parse_times(
         If the time zone is unknown, or the format is none.
     """
     if isinstance(values.dtype, pd.DatetimeTZDtype):
-        return _from_aware(values, values.dt.tz_localize(None), f"timestamps in {values.dtype.tz}")
+        zone = str(values.dtype.tz)
+        known = zone if zone != "UTC" and _is_zone(zone) else None
+        return _from_aware(values, values.dt.tz_localize(None), f"timestamps in {zone}", known)
     if pd.api.types.is_datetime64_any_dtype(values):
         return _localized(values, tz, "timestamps")
     if time_format is not None:
@@ -103,6 +107,14 @@ def parse_times(
 def require_time_zone(tz: str) -> None:
     """Raise OptionError for a time zone that does not exist."""
     _zone(tz)
+
+
+def utc_of(wall_ns: IntArray, tz: str) -> IntArray:
+    """Times of a wall clock in UTC: of an hour that comes twice the later, of one that never does NOT_A_TIME."""
+    zone, ahead = _zone(tz)
+    wall = pd.DatetimeIndex(wall_ns) - ahead
+    aware = wall.tz_localize(zone, ambiguous=np.zeros(len(wall), dtype=np.bool_), nonexistent="NaT")
+    return np.asarray(aware.tz_convert("UTC").as_unit("ns").asi8, dtype=np.int64)
 
 
 def _zone(tz: str) -> tuple[str, pd.Timedelta]:
@@ -299,8 +311,8 @@ def _require_mostly_read(missing: pd.Series, values: pd.Series, where: str) -> N
         )
 
 
-def _from_aware(stamps: pd.Series, wall: pd.Series, description: str) -> Times:
-    return Times(_as_ns(stamps.dt.tz_convert("UTC").dt.tz_localize(None)), _as_ns(wall), description)
+def _from_aware(stamps: pd.Series, wall: pd.Series, description: str, zone: str | None = None) -> Times:
+    return Times(_as_ns(stamps.dt.tz_convert("UTC").dt.tz_localize(None)), _as_ns(wall), description, zone)
 
 
 def _localized(stamps: pd.Series, tz: str | None, described: str) -> Times:
@@ -310,7 +322,8 @@ def _localized(stamps: pd.Series, tz: str | None, described: str) -> Times:
     zone, ahead = _zone(tz)
     # The hour that a change of clocks repeats or skips cannot be placed: such rows are rejected by name.
     aware = (_reached(stamps) - ahead).dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    return Times(_as_ns(aware.dt.tz_convert("UTC").dt.tz_localize(None)), wall_ns, f"{described}, wall clock of {tz}")
+    utc_ns = _as_ns(aware.dt.tz_convert("UTC").dt.tz_localize(None))
+    return Times(utc_ns, wall_ns, f"{described}, wall clock of {tz}", tz)
 
 
 def _reached(naive: pd.Series) -> pd.Series:
