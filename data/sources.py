@@ -19,7 +19,7 @@ class Layout(Protocol):
     DESCRIPTION: str
 
     def recognises(self, table: SourceTable) -> bool:
-        """Whether a table is surely of this layout."""
+        """Whether a table is surely of this layout. May raise AmbiguousSource where that decides all of its prices."""
 
     def reading(self, table: SourceTable, options: ReadOptions) -> Reading:
         """How a table of this layout is to be read. Raises DataError or OptionError where it cannot be."""

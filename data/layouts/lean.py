@@ -10,7 +10,7 @@ import re
 
 import pandas as pd
 
-from data.errors import DataError, OptionError
+from data.errors import AmbiguousSource, DataError, OptionError
 from data.reading import PRICE_FIELDS, Reading, ReadOptions
 from data.tables import SourceTable
 
@@ -24,20 +24,34 @@ _COLUMNS = ("time", *PRICE_FIELDS, "volume")
 _STAMP = r"\d{8} \d{2}:\d{2}"
 _DAY_NAME = r"(\d{8})_(trade|quote)"
 _DAY_MS = 86_400_000
+_LARGE = r"\d{4,}"
+"""Of prices times 10,000, those from ten cents on."""
 
 
 def recognises(table: SourceTable) -> bool:
-    """By the form of its first column, or the name of a day's zip; and by prices that are all whole numbers."""
+    """By the form of its first column, or the name of a day's zip; and by prices that are all whole numbers.
+
+    Raises
+    ------
+    AmbiguousSource
+        If most of these have too few digits to be sure of it: a share of a few cents, or one that has no cents.
+    """
     frame = table.frame
     if table.kind != "zip" or table.has_header or frame.shape[1] not in {6, 11}:
         return False
     head = frame.iloc[:100].astype("string")
-    if re.fullmatch(_DAY_NAME, table.path.stem):
-        stamped = bool(head[head.columns[0]].str.fullmatch(r"\d{1,8}").all())
-    else:
-        stamped = bool(head[head.columns[0]].str.fullmatch(_STAMP).all())
-    prices = head.iloc[:, 1:5]
-    return stamped and all(bool(prices[name].str.fullmatch(r"\d{4,}").all()) for name in prices.columns)
+    of_day = re.fullmatch(_DAY_NAME, table.path.stem) is not None
+    if not bool(head[head.columns[0]].str.fullmatch(r"\d{1,8}" if of_day else _STAMP).all()):
+        return False
+    prices = head.iloc[:, 1:5].stack()
+    if not bool(prices.str.fullmatch(r"\d+").all()):
+        return False
+    if not of_day and prices.str.fullmatch(_LARGE).mean() <= 0.5:
+        raise AmbiguousSource(
+            f"{table.path}: whole numbers such as {prices.iloc[0]} may be prices, or LEAN's, which are 10,000 times as "
+            f"high; say which with --layout ohlcv or --layout {NAME}"
+        )
+    return True
 
 
 def reading(table: SourceTable, options: ReadOptions) -> Reading:

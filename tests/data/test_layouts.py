@@ -77,6 +77,21 @@ def test_lean_quotes_are_refused_with_the_reason(tmp_path: Path) -> None:
         read(zipped(tmp_path / "20240311_quote.zip", lines))
 
 
+def test_a_share_that_once_cost_a_few_cents_is_still_known_as_leans(tmp_path: Path) -> None:
+    raw = read(zipped(tmp_path / "penny.zip", [*LEAN_HOURS, "20240311 10:00,990,1020,980,999,147900"]))
+    assert raw.layout == "lean-equity" and raw.values["open"][3] == pytest.approx(0.099)
+    minute = "34200000,990,995,980,985,100"
+    assert read(zipped(tmp_path / "20240311_trade.zip", [minute])).values["open"][0] == pytest.approx(0.099)
+
+
+def test_whole_prices_of_few_digits_are_ambiguous_until_told(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "penny.zip", [f"20240308 {hour:02}:00,990,995,980,985,147900" for hour in range(9, 15)])
+    with pytest.raises(AmbiguousSource, match=r"such as 990 may be prices.*--layout ohlcv or --layout lean-equity"):
+        read(path)
+    assert read(path, layout="lean-equity").values["open"][0] == pytest.approx(0.099)
+    assert read(path, layout="ohlcv").values["open"][0] == 990.0
+
+
 def test_a_lean_zip_may_be_read_otherwise(tmp_path: Path) -> None:
     path = zipped(tmp_path / "spy.zip", LEAN_HOURS)
     plain = read(path, layout="ohlcv")
