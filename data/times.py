@@ -30,8 +30,13 @@ _ZONED = r"^(.*\d:\d{2}[:.,\d]*)\s*(Z|UTC|GMT|(?:UTC|GMT)?[+-]\d{2}(?::?\d{2})?)
 _YEAR_FIRST = r"^\d{4}[-./]\d{1,2}[-./]\d{1,2}"
 _YEAR_LAST = r"^(\d{1,2})([-./])(\d{1,2})[-./]\d{4}"
 _SHORT_YEAR = r"^\d{1,2}([-./])\d{1,2}[-./]\d{2}(?!\d)"
-# A zone such as EST at the end is no offset, for its letters mean several.
-_NAMED_ZONE = r":\d{2}\s+(?!AM|PM|am|pm|Z|UTC|GMT)[A-Za-z]{2,5}$"
+# What letters there may be in a date in free form. Any others are of a zone such as EST, which is no offset, for its
+# letters mean several; pandas passes over it.
+_WORDS = (
+    r"(?<![a-z])(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:t(?:ember)?)?|"
+    r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?|mon(?:day)?|tue(?:s(?:day)?)?|wed(?:nesday)?|thu(?:rs?(?:day)?)?|"
+    r"fri(?:day)?|sat(?:urday)?|sun(?:day)?|[ap]\.?m\.?|utc|gmt|z|t|st|nd|rd|th|at|of)(?![a-z])"
+)
 _COMPACT = r"^(\d{8})(?:[ T]?(\d{2})(?::?(\d{2})(?::?(\d{2}))?)?)?$"
 _COMPACT_DATES = "YYYYMMDD dates"
 
@@ -240,12 +245,14 @@ def _from_text(text: pd.Series, where: str, tz: str | None, known: str | None) -
             f"for example {_suggested_formats(sample.iloc[0], 'dmy', 'mdy', 'ymd')}"
         )
     else:
-        # A clock time alone, or with a zone by name, would be read as today's, or without its zone.
-        readable = text.str.contains(r"\d{4}", na=False) & ~text.str.contains(_NAMED_ZONE, na=False)
-        text = text.where(readable)
+        # A clock time alone would be read as today's.
+        text = text.where(text.str.contains(r"\d{4}", na=False))
         form, described = "mixed", "dates in free form"
     if form == "ISO8601" and bool(sample.str.contains(r"\d\s*[AP]\.?M\.?$", case=False).mean() > 0.5):
         form = "mixed"  # the year stands first by now, so that no order of day and month is guessed
+    if form == "mixed":
+        letters = text.str.replace(_WORDS, "", case=False, regex=True).str.contains(r"[^\W\d_]", na=False)
+        text = text.where(~letters)
     has_zone = _matches(text, _ZONED)
     # As earlier rows were read; where these say otherwise they are no times.
     zoned_file = bool(has_zone[sample.index].mean() > 0.5) if known is None else known.endswith(_WITH_OFFSET)

@@ -73,6 +73,9 @@ def test_mixed_epoch_units_name_the_rows_where_each_begins() -> None:
         ("2024-01-31 4:30 pm", "2024-01-31 16:30:00"),
         ("Jan 31, 2024", "2024-01-31 00:00:00"),
         ("31-Jan-2024", "2024-01-31 00:00:00"),
+        ("Wednesday, January 31st 2024 4:30 p.m.", "2024-01-31 16:30:00"),
+        ("09:30 31 Jan 2024", "2024-01-31 09:30:00"),
+        ("Wed Jan 31 2024 09:30:00 GMT", "2024-01-31 09:30:00"),
     ],
 )
 def test_a_date_is_read_as_it_was_meant(text: str, expected: str) -> None:
@@ -132,8 +135,27 @@ def test_a_year_of_two_digits_is_ambiguous() -> None:
         parse("25/12/23 00:30")
 
 
-@pytest.mark.parametrize("text", ["09:30", "hello", "45292.5", "31 Jan 2024 09:30 EST"])
+@pytest.mark.parametrize("text", ["09:30", "hello", "45292.5"])
 def test_what_is_no_full_date_is_never_guessed(text: str) -> None:
+    with pytest.raises(DataError, match="not read as a time"):
+        parse(text, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "31 Jan 2024 09:30 EST",
+        "Jan 10 2024 09:30:00.000 EST",
+        "Jan 10 2024 09:30:00,250 PST",
+        "Wed Jan 10 09:30:00 EST 2024",
+        "Jan 10 2024 9:30 AM EST",
+        "Jan 10 2024 9:30AM EST",
+        "20240131 093000 EST",
+        "09:30 Jan 10 2024 CET",
+        "Jan 10 2024 09 MART",
+    ],
+)
+def test_a_zone_by_name_is_never_passed_over(text: str) -> None:
     with pytest.raises(DataError, match="not read as a time"):
         parse(text, text)
 
