@@ -22,9 +22,20 @@ _EPOCH_UNITS = (
     ("s", 1e8, 9.2e9, 10**9), ("ms", 1e11, 9.2e12, 10**6), ("us", 1e14, 9.2e15, 10**3), ("ns", 1e17, 9.2e18, 1),
 )  # fmt: skip
 
-# A clock time, and then its offset from UTC: "00:30Z", "00:30:00+01:00", "00:30:00.000 GMT+0100", "00:30+00".
+# A clock time, and then its offset from UTC: "00:30Z", "00:30:00+01:00", "00:30:00.000 GMT+0100", "00:30+00"; and the
+# same without colons, "T0030Z", of ISO 8601.
 _WITH_OFFSET = " with their UTC offset"
-_ZONED = r"^(.*\d:\d{2}[:.,\d]*)\s*(Z|UTC|GMT|(?:UTC|GMT)?[+-]\d{2}(?::?\d{2})?)$"
+_ZONED = (
+    r"^(.*(?:\d:\d{2}[:.,\d]*|\dT\d{2}(?:\d{2}){0,2}(?:\.\d+)?|^\d{10,14}))"
+    r"\s*(Z|UTC|GMT|(?:UTC|GMT)?[+-]\d{2}(?::?\d{2})?)$"
+)
+# As the command "date" writes them, with the year behind: "Mon Jan  1 00:00:00 UTC 2024".
+_ZONED_BEFORE_YEAR = r"(\d{1,2}:\d{2}\S*)\s+(UTC|GMT|[+-]\d{4})\s+(\d{4})$"
+# An offset in any other form or place: who has one is no time of a wall clock.
+_OFFSET = (
+    r"(?i)utc|gmt|\d\s*z\b|"
+    r"(?:\d:\d{2}(?::\d{2})?(?:[.,]\d+)?|\dT\d{2}(?:\d{2}){0,2}(?:[.,]\d+)?|[ap]\.?m\.?)\s*[+-]\d{2}"
+)
 
 # Day-first and month-first dates are told apart by the values of a file, where they can be.
 _YEAR_FIRST = r"^\d{4}[-./]\d{1,2}[-./]\d{1,2}"
@@ -247,6 +258,7 @@ def _from_text(text: pd.Series, where: str, tz: str | None, known: str | None) -
     else:
         # A clock time alone would be read as today's.
         text = text.where(text.str.contains(r"\d{4}", na=False))
+        text = text.str.replace(_ZONED_BEFORE_YEAR, r"\3 \1 \2", regex=True)
         form, described = "mixed", "dates in free form"
     if form == "ISO8601" and bool(sample.str.contains(r"\d\s*[AP]\.?M\.?$", case=False).mean() > 0.5):
         form = "mixed"  # the year stands first by now, so that no order of day and month is guessed
@@ -264,7 +276,10 @@ def _from_text(text: pd.Series, where: str, tz: str | None, known: str | None) -
         wall = pd.to_datetime(zoned[0], format=form, errors="coerce")
         return _from_aware(aware, wall, f"{described}{_WITH_OFFSET}")
     # A single stamp with an offset among others without is not comparable to them.
-    naive = pd.to_datetime(text.where(~has_zone), format=form, errors="coerce")
+    naive = pd.to_datetime(text.where(~(has_zone | _matches(text, _OFFSET))), format=form, errors="coerce")
+    if not pd.api.types.is_datetime64_dtype(naive):
+        # There are offsets all the same, in a form that is known to pandas alone.
+        naive = pd.Series(pd.NaT, index=text.index)
     _require_mostly_read(naive.isna(), original, where)
     return _localized(naive, tz, described)
 

@@ -71,6 +71,8 @@ def reading(table: SourceTable, options: ReadOptions) -> Reading:
         raise DataError(f"{table.path}: names its columns, which LEAN's bars do not")
     if table.frame.shape[1] != len(_COLUMNS):
         raise DataError(f"{table.path}: {table.frame.shape[1]} columns; LEAN's trade bars have {len(_COLUMNS)}")
+    if day is not None and pd.isna(pd.to_datetime(day[1], format="%Y%m%d", errors="coerce")):
+        raise DataError(f"{table.path}: its name tells no day; LEAN's zips of a day are named YYYYMMDD_trade.zip")
     if options.stamp == "close":
         raise OptionError("--stamp close does not fit LEAN files, which are stamped at the open")
     scale = PRICE_SCALE if options.price_scale == 1.0 else options.price_scale

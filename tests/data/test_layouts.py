@@ -71,6 +71,11 @@ def test_lean_minutes_take_their_date_from_the_name_of_the_zip(tmp_path: Path) -
     assert opens(raw)[0] == "2024-03-11 13:30:00" and opens(raw)[-1] == "2024-03-11 13:34:00"
 
 
+def test_a_lean_zip_that_is_named_by_no_day_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"99999999_trade.zip: its name tells no day"):
+        read(zipped(tmp_path / "99999999_trade.zip", ["34200000,973100,973300,973000,973200,100"]))
+
+
 def test_lean_quotes_are_refused_with_the_reason(tmp_path: Path) -> None:
     lines = [f"{60_000 * minute},973100,973300,973000,973200,5,973200,973400,973100,973300,7" for minute in range(3)]
     with pytest.raises(DataError, match=r"LEAN quotes.*give the zip of trades"):

@@ -76,6 +76,15 @@ def test_mixed_epoch_units_name_the_rows_where_each_begins() -> None:
         ("Wednesday, January 31st 2024 4:30 p.m.", "2024-01-31 16:30:00"),
         ("09:30 31 Jan 2024", "2024-01-31 09:30:00"),
         ("Wed Jan 31 2024 09:30:00 GMT", "2024-01-31 09:30:00"),
+        ("20240131T003000Z", "2024-01-31 00:30:00"),
+        ("20240131T0030Z", "2024-01-31 00:30:00"),
+        ("20240131T003000+0100", "2024-01-30 23:30:00"),
+        ("20240131T003000.250+01", "2024-01-30 23:30:00.250000"),
+        ("20240131003000Z", "2024-01-31 00:30:00"),
+        ("2024-01-31T00Z", "2024-01-31 00:00:00"),
+        ("2024-01-31T0030-0500", "2024-01-31 05:30:00"),
+        ("Wed Jan 31 00:30:00 UTC 2024", "2024-01-31 00:30:00"),
+        ("Wed Jan 31 00:30:00 +0100 2024", "2024-01-30 23:30:00"),
     ],
 )
 def test_a_date_is_read_as_it_was_meant(text: str, expected: str) -> None:
@@ -160,13 +169,24 @@ def test_a_zone_by_name_is_never_passed_over(text: str) -> None:
         parse(text, text)
 
 
+@pytest.mark.parametrize(
+    "text", ["00:30 UTC 31 Jan 2024", "20240131 12:30 AM +01:00", "20240131 0030-0500", "20240131T003000,5z"]
+)
+def test_an_offset_in_an_unknown_form_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="not read as a time"):
+        parse(text, text)
+    times = parse("20240131 00:00", "20240131 00:30", text)
+    assert (times.utc_ns == NOT_A_TIME).tolist() == [False, False, True]
+
+
 def test_an_empty_time_column_is_an_error() -> None:
     with pytest.raises(DataError, match="empty"):
         parse("", "")
 
 
-def test_a_single_stamp_with_an_offset_among_naive_ones_is_no_time() -> None:
-    times = parse("2024-01-01 00:00", "2024-01-01 00:30+01:00", "2024-01-01 01:00")
+@pytest.mark.parametrize("stamp", ["2024-01-01 00:30+01:00", "2024-01-01T0030Z", "2024-01-01T00-05"])
+def test_a_single_stamp_with_an_offset_among_naive_ones_is_no_time(stamp: str) -> None:
+    times = parse("2024-01-01 00:00", stamp, "2024-01-01 01:00")
     assert times.utc_ns[1] == NOT_A_TIME
     assert NOT_A_TIME not in times.utc_ns[[0, 2]]
 
