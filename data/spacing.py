@@ -41,7 +41,9 @@ def infer_bar_size(sources: list[RawBars], given: BarSize | None) -> BarSize:
             raise DataError(f"{sources[0].path}: rows are {_spelled(modal)} apart, which is no bar size; {advice}")
         return found
     # Thinly traded minutes may be mostly missing, so a wider spacing passes if it is whole; a narrower one cannot be.
-    if modal < given.nanos or modal % given.nanos or (modal > given.nanos and counts.max() > len(steps) / 2):
+    # Of a few rows the only steps may be a night or a weekend.
+    wider = modal > given.nanos and counts.max() > len(steps) / 2 and len(steps) >= _CLEAR_STEPS
+    if modal < given.nanos or modal % given.nanos or wider:
         raise DataError(f"{sources[0].path}: rows are {_spelled(modal)} apart, but --bar says {given}")
     return given
 

@@ -294,6 +294,21 @@ def test_thinly_traded_minutes_may_be_mostly_missing(tmp_path: Path) -> None:
     assert infer_bar_size([read(path)], BarSize.parse("1m")) == BarSize(60)
 
 
+@pytest.mark.parametrize(
+    ("days", "bar"), [(["2024-01-05", "2024-01-08"], "1d"), (["2024-01-05 15:30", "2024-01-08 09:30"], "30m")]
+)
+def test_a_few_rows_may_have_a_night_or_a_weekend_between_them(tmp_path: Path, days: list[str], bar: str) -> None:
+    raw = read(write_csv(tmp_path / "bars.csv", candles(2).assign(time=days)))
+    assert infer_bar_size([raw], BarSize.parse(bar)) == BarSize.parse(bar)
+
+
+def test_a_few_rows_that_are_no_whole_number_of_bars_apart_are_refused(tmp_path: Path) -> None:
+    raw = read(write_csv(tmp_path / "bars.csv", candles(2, every="90min")))
+    for other in ("1h", "1d"):
+        with pytest.raises(DataError, match=f"but --bar says {other}"):
+            infer_bar_size([raw], BarSize.parse(other))
+
+
 def test_files_of_different_sizes_are_refused_by_name(tmp_path: Path) -> None:
     half_hours = read(write_csv(tmp_path / "a-30m.csv"))
     hours = read(write_csv(tmp_path / "a-1h.csv", candles(start="2024-02-01", every="1h")))
