@@ -80,7 +80,7 @@ def ingest(
     with errors_as_exit_codes():
         from cli import render
         from data.errors import OptionError
-        from data.ingest import IngestRequest
+        from data.ingest import IngestRequest, require_possible
         from data.ingest import ingest as run_ingest
         from data.instruments import Kind
         from data.reading import ReadOptions
@@ -115,6 +115,8 @@ def ingest(
         )
         with render.LiveProgress() as progress:
             if asked is not None:
+                # Nobody waits for an archive to hear of an option.
+                require_possible(request)
                 request = _brought(request, asked, archive, downloads, progress.reach)
             try:
                 result = run_ingest(request, progress.reach)

@@ -39,6 +39,7 @@ from data.rejects import Rejects
 from data.reports import REPORTS_DIR, report_stem, tells, write_report
 from data.rereading import EARLIER, Earlier, earlier_readings, left_over
 from data.sifting import Progress, Sifted, sift_sides
+from data.sources import require_layout
 from data.spool import Spool
 from data.spreads import HourlySpreads
 
@@ -146,7 +147,7 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         If the options make no sense.
     """
     tell = on_progress or _tell_nobody
-    _require_writable(request.catalog)
+    require_possible(request)
     instrument_id = parse_instrument_id(request.instrument)
     with rights_to(request.catalog), ExitStack() as spools:
         request = dataclasses.replace(request, sources=_out_of_catalogs(request))
@@ -159,8 +160,25 @@ def ingest(request: IngestRequest, on_progress: Progress | None = None) -> Inges
         return _ingested(request, instrument_id, sides, spool, rejects, tell)
 
 
+def require_possible(request: IngestRequest) -> None:
+    """Look at all that can be judged before a file is read, or fetched.
+
+    Raises
+    ------
+    CatalogError
+        If nothing can be written to the catalog.
+    OptionError
+        If there is no such instrument, calendar, layout or bar size.
+    """
+    _require_writable(request.catalog)
+    parse_instrument_id(request.instrument)
+    if request.calendar is not None:
+        require_calendar(request.calendar)
+    require_layout(request.read.layout)
+    _ = request.bar_size
+
+
 def _require_writable(catalog: Path) -> None:
-    """Raise CatalogError where rights are missing, before anything is read."""
     place = nearest(catalog)
     if not place.is_dir():
         raise CatalogError(f"{place}: is a file, not a catalog directory")
@@ -279,10 +297,7 @@ def _reported(
 
 def _calendar_name(request: IngestRequest, instrument_id: InstrumentId) -> str:
     """The calendar that was asked for, or that of the instrument's kind and venue."""
-    if request.calendar is None:
-        return calendar_name(instrument_id, request.kind or guess_kind(instrument_id))
-    require_calendar(request.calendar)
-    return request.calendar
+    return request.calendar or calendar_name(instrument_id, request.kind or guess_kind(instrument_id))
 
 
 def _by_hour(spreads: HourlySpreads | None) -> list[float | None] | None:

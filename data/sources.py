@@ -41,8 +41,7 @@ def read_source(path: Path, options: ReadOptions) -> Iterator[RawBars]:
     OptionError
         If there is no such layout, or options do not fit it.
     """
-    if options.layout is not None and options.layout not in LAYOUTS:
-        raise OptionError(f"--layout {options.layout}: unknown; the layouts are {', '.join(LAYOUTS)}")
+    require_layout(options.layout)
     reading: Reading | None = None
     before: RawBars | None = None
     for table in open_tables(path):
@@ -53,6 +52,12 @@ def read_source(path: Path, options: ReadOptions) -> Iterator[RawBars]:
         else:
             before = read(table, reading, before)
         yield before
+
+
+def require_layout(name: str | None) -> None:
+    """Raise OptionError for a layout that does not exist."""
+    if name is not None and name not in LAYOUTS:
+        raise OptionError(f"--layout {name}: unknown; the layouts are {', '.join(LAYOUTS)}")
 
 
 def _reading(table: SourceTable, options: ReadOptions) -> Reading:

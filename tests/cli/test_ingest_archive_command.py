@@ -122,6 +122,25 @@ def test_options_that_make_no_sense_are_refused(
     assert told.exit_code == code and message in told.stderr, told.output
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--instrument", "BTCUSDT"), ExitCode.USAGE, "is not SYMBOL.VENUE"),
+        (("--calendar", "moon"), ExitCode.USAGE, "--calendar moon: unknown"),
+        (("--layout", "moon"), ExitCode.USAGE, "--layout moon: unknown"),
+        ((), ExitCode.BAD_DATA, "is a file, not a catalog directory"),
+    ],
+)
+def test_what_can_be_refused_beforehand_is_before_anything_is_fetched(
+    options: tuple[str, ...], code: ExitCode, message: str, archive: LoopbackArchive, tmp_path: Path
+) -> None:
+    if not options:
+        (tmp_path / "catalog").write_text("a file")
+    told = ingest(archive, tmp_path, *MONTHS, *options)
+    assert told.exit_code == code and message in told.stderr, told.output
+    assert not archive.asked
+
+
 def test_a_symbol_that_the_archive_does_not_have_is_bad_data(archive: LoopbackArchive, tmp_path: Path) -> None:
     told = ingest(archive, tmp_path, *MONTHS, symbol="NOSUCHCOIN")
     assert told.exit_code == ExitCode.BAD_DATA and "has no 30m bars of NOSUCHCOIN" in told.stderr
