@@ -1,15 +1,20 @@
-"""When bars close of which files tell the open."""
+"""When bars close of which files tell the open, or the last moment."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from data.bars import BarSize, IntArray
+from data.bars import NANOS_PER_SECOND, BarSize, IntArray
 from data.reading import RawBars
 from data.times import NOT_A_TIME, utc_of
 
 _NEVER = np.iinfo(np.int64).max
 _LATEST = _NEVER - 2 * 86_400 * 10**9
+
+_MOMENTS = {10**6: "1 ms", 10**3: "1 µs", NANOS_PER_SECOND: "1 s"}
+_MINUTE_NS = 60 * NANOS_PER_SECOND
 
 
 def closes_of(raw: RawBars, size: BarSize) -> IntArray:
@@ -44,3 +49,29 @@ def closes_of(raw: RawBars, size: BarSize) -> IntArray:
     changed &= (by_clock > full) | (next_open < full)
     closes[known] = np.where(changed, by_clock, full)
     return closes
+
+
+def last_moment(raw: RawBars, size: BarSize) -> int:
+    """By how many nanoseconds most closes of a file fall short of the boundary, as in 00:00:59.999; 0 where by none."""
+    known = raw.wall_ns[raw.stamp_ns != NOT_A_TIME]
+    if raw.stamp == "open" or len(known) == 0:
+        return 0
+    unit = _unit(size)
+    phases, counts = np.unique(known % unit, return_counts=True)
+    missing = unit - int(phases[np.argmax(counts)])
+    return missing if missing in _MOMENTS and 2 * missing < unit else 0
+
+
+def up_to_boundary(raw: RawBars, size: BarSize, short_ns: int, notes: list[str]) -> RawBars:
+    """Rows with the closes that fall so much short of a boundary moved up to it, for there is when the bar is known."""
+    if not short_ns:
+        return raw
+    notes.append(f"{raw.path.name}: closes are stamped {_MOMENTS[short_ns]} early; moved up to the full time")
+    early = (raw.stamp_ns != NOT_A_TIME) & ((raw.wall_ns + short_ns) % _unit(size) == 0)
+    moved = np.where(early, short_ns, 0)
+    return dataclasses.replace(raw, stamp_ns=raw.stamp_ns + moved, wall_ns=raw.wall_ns + moved)
+
+
+def _unit(size: BarSize) -> int:
+    """What times of sessions are multiples of, whose bars may begin at half past."""
+    return min(size.nanos, _MINUTE_NS)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from data.bars import Bars, BarSize, IntArray, iso, joined
 from data.calendars import ALWAYS_OPEN, Calendar
-from data.closes import closes_of
+from data.closes import closes_of, last_moment, up_to_boundary
 from data.gaps import Gaps, gaps_of
 from data.grids import Grid
 from data.reading import PRICE_FIELDS, RawBars
@@ -97,6 +97,7 @@ def check(
     """
     notes: list[str] = []
     ordered = sorted((_forward(raw, notes, _runs_backwards(raw)) for raw in sources), key=_middle_time)
+    ordered = [up_to_boundary(raw, size, last_moment(raw, size), notes) for raw in ordered]
     closes = [closes_of(raw, size) for raw in ordered]
     close_ns = np.concatenate(closes)
     reason = np.concatenate(
@@ -149,11 +150,13 @@ def sift(
     read = 0
     spool = spools()
     backwards: dict[Path, bool] = {}
+    short_ns: dict[Path, int] = {}
     grids: dict[Path, Grid] = {}
     for raw in parts:
         require_spacing(raw, size, begins=raw.path not in backwards)
         # A file's beginning tells for all of it: of its last rows there may be too few.
         forward = _forward(raw, notes, backwards.setdefault(raw.path, _runs_backwards(raw)))
+        forward = up_to_boundary(forward, size, short_ns.setdefault(raw.path, last_moment(raw, size)), notes)
         grid = grids.setdefault(raw.path, Grid())
         close_ns = closes_of(forward, size)
         reason = _row_reasons(forward, close_ns, size, calendars.of(*time_between([raw])), grid)

@@ -1,4 +1,4 @@
-"""When bars close across a change of clocks."""
+"""When bars close across a change of clocks, and at their last moment."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data import sifting, tables
 from data.bars import BarSize
 from data.closes import closes_of
+from data.ingest import IngestRequest, ingest
+from data.quality import check
 from data.reading import RawBars
 from data.times import NOT_A_TIME
-from tests.data.files import candles, read, write_csv
+from tests.data.files import candles, held, read, write_csv, write_text
 
 ZONE = "America/New_York"
 FORMS = ("wall clock", "offset", "typed")
@@ -95,3 +98,44 @@ def test_a_clock_of_a_server_closes_its_days_at_its_own_midnight(tmp_path: Path)
 def test_a_stamp_at_the_close_is_the_close(tmp_path: Path, tz: str | None) -> None:
     path = write_csv(tmp_path / "bars.csv", candles(4, "2024-11-01", "1D"))
     assert set(hours(read(path, tz=tz, stamp="close"), "1d")) == {0.0}
+
+
+@pytest.mark.parametrize("short", ["1ms", "1us", "1s"])
+@pytest.mark.parametrize("size", ["15s", "1m", "1h", "1d"])
+def test_a_close_at_the_last_moment_is_moved_up_to_the_full_time(tmp_path: Path, short: str, size: str) -> None:
+    wanted = BarSize.parse(size)
+    stamps = pd.date_range("2024-01-01 09:30", periods=6, freq=f"{wanted.seconds}s")
+    path = write_csv(tmp_path / "bars.csv", candles(6).assign(time=stamps - pd.Timedelta(short)))
+    bars, report, _ = check([read(path, stamp="close")], wanted)
+    assert bars.ts_close_ns.tolist() == stamps.as_unit("ns").asi8.tolist()
+    assert [note for note in report.notes if "moved up to the full time" in note] and not report.rejected
+
+
+def test_closes_of_binance_in_a_plain_table_are_full_minutes(tmp_path: Path) -> None:
+    rows = [f"{1_704_067_259_999 + 60_000 * minute},1,2,1,2,5" for minute in range(4)]
+    path = write_text(tmp_path / "bars.csv", "close_time,open,high,low,close,volume", *rows)
+    bars, _, _ = check([read(path)], BarSize(60))
+    assert (bars.ts_close_ns % (60 * 10**9)).tolist() == [0] * 4
+
+
+def test_of_a_long_file_every_part_is_moved_and_a_full_time_and_none_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sifting, "HELD_ROWS", 300)
+    monkeypatch.setattr(tables, "_BLOCK_BYTES", 8_000)
+    stamps = candles(1_000)["time"] - pd.Timedelta("1ms")
+    stamps[700] += pd.Timedelta("1ms")
+    frame = candles(1_000).assign(close_time=stamps.astype(str)).drop(columns="time")
+    frame.loc[900, "close_time"] = "soon"
+    result = ingest(IngestRequest([write_csv(tmp_path / "bars.csv", frame)], tmp_path / "catalog", "BTCUSDT.TEST"))
+    assert result.quality.rejected == {"unreadable time": 1}
+    assert (held(tmp_path / "catalog").ts_close_ns % (60 * 10**9) == 0).all()
+
+
+@pytest.mark.parametrize("stamp", ["open", "close"])
+def test_closes_at_other_times_and_opens_stay_as_they_are(tmp_path: Path, stamp: str) -> None:
+    late = pd.Timedelta("1ms") if stamp == "close" else -pd.Timedelta("1ms")
+    path = write_csv(tmp_path / "bars.csv", candles().assign(time=candles()["time"] + late))
+    bars, report, _ = check([read(path, stamp=stamp)], BarSize.parse("30m"))
+    assert set(bars.ts_close_ns % (60 * 10**9)) == {late.value % (60 * 10**9)}
+    assert not any("moved" in note for note in report.notes)
