@@ -123,6 +123,10 @@ def ingest(
             except KeyboardInterrupt:
                 left = f"{catalog} holds all of the bars, or what it held before; the same again finishes the work"
                 raise KeyboardInterrupt(left) from None
+            if asked is not None:
+                from data.archive.download import told_of
+
+                told_of(request.sources)
         if as_json:
             typer.echo(json.dumps(result.as_dict(), indent=2))
         else:

@@ -1,7 +1,8 @@
 """Files of an archive brought here whole: verified, resumed, kept, and several at a time.
 
 Beside every file lies its ``.CHECKSUM``, a line with the file's SHA-256 and its name. It is asked for each time, so
-that a file which the archive has replaced is noticed; the file itself comes only if it is not here already.
+that a file which the archive has replaced is noticed; the file itself comes only if it is not here already. The digest
+of the version before lies in ``.replaced`` until people have been told of it, whatever fails meanwhile.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -54,9 +55,9 @@ class Patience:
 class Fetched:
     """One file as it lies here.
 
-    ``replaced`` is the digest of the version that the archive had before, if it was kept here. ``was_here`` is true
-    where nothing had to be fetched, ``verified`` false where the archive could not be asked whether that is still so.
-    ``gone`` is true where it says that it has no such file any more.
+    ``replaced`` is the digest of the version that the archive had before, if it was kept here, until :func:`told_of`.
+    ``was_here`` is true where nothing had to be fetched, ``verified`` false where the archive could not be asked
+    whether that is still so. ``gone`` is true where it says that it has no such file any more.
     """
 
     file: ArchiveFile
@@ -159,28 +160,27 @@ class Archive:
             # Who does not answer is not asked again for each of the others, which may be here.
             self._silent = error
             if known is not None and sha256_of(path) == known:
-                return Fetched(file, path, known, was_here=True, verified=False)
+                return Fetched(file, path, known, _replaced(path, known), was_here=True, verified=False)
             if _absent(path).exists():
                 return None
             raise
         if expected is None:
             if known is not None and sha256_of(path) == known:
-                return Fetched(file, path, known, was_here=True, gone=True)
+                return Fetched(file, path, known, _replaced(path, known), was_here=True, gone=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             _absent(path).touch()
             return None
         _absent(path).unlink(missing_ok=True)
         if known == expected and sha256_of(path) == expected:
-            return Fetched(file, path, expected, was_here=True)
+            return Fetched(file, path, expected, _replaced(path, expected), was_here=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._alone(path):
             if _recorded(path) != expected or sha256_of(path) != expected:  # another process may have been quicker
+                if known not in {None, expected} and not _before(path).exists():
+                    _record(_before(path), f"{known}\n")
                 self._bring(file, path, expected, reached)
-                checksum = _beside(path)
-                partial = checksum.with_name(f"{checksum.name}.part")
-                partial.write_text(f"{expected}  {path.name}\n")
-                os.replace(partial, checksum)
-        return Fetched(file, path, expected, replaced=known if known not in {None, expected} else None)
+                _record(_beside(path), f"{expected}  {path.name}\n")
+        return Fetched(file, path, expected, _replaced(path, expected))
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:
@@ -319,6 +319,34 @@ def _host_of(address: str) -> str:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.CHECKSUM")
+
+
+def told_of(paths: Iterable[Path]) -> None:
+    """Forget what these files have replaced, once a report says it."""
+    for path in paths:
+        # What stays is told once more.
+        with suppress(OSError):
+            _before(path).unlink(missing_ok=True)
+
+
+def _before(path: Path) -> Path:
+    """Holds the digest of the version that a file has replaced."""
+    return path.with_name(f"{path.name}.replaced")
+
+
+def _replaced(path: Path, digest: str) -> str | None:
+    try:
+        before = _before(path).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return before if before not in {"", digest} else None
+
+
+def _record(path: Path, line: str) -> None:
+    """Write a small file at once. Raises OSError."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(line)
+    os.replace(partial, path)
 
 
 def _absent(path: Path) -> Path:

@@ -62,6 +62,17 @@ def test_a_replaced_file_is_told_of_and_replaces_its_bars(archive: LoopbackArchi
     assert "the archive has replaced it since it was fetched" in told.stdout and "REPLACING" in told.stdout
 
 
+def test_a_replaced_file_is_told_of_by_the_first_ingest_that_is_not_refused(
+    archive: LoopbackArchive, tmp_path: Path
+) -> None:
+    ingest(archive, tmp_path, *MONTHS)
+    archive.put(SPOT.format("2024-12"), [*kline_lines(48 * 31 - 1, "2024-12-01"), "broken"])
+    refused = ingest(archive, tmp_path, *MONTHS, "--strict")
+    assert refused.exit_code == ExitCode.BAD_DATA, refused.output
+    told, silent = (ingest(archive, tmp_path, *MONTHS).stdout for _ in range(2))
+    assert "the archive has replaced it" in told and "the archive has replaced it" not in silent
+
+
 def test_futures_are_perpetuals_with_a_header_in_their_files(archive: LoopbackArchive, tmp_path: Path) -> None:
     archive.put(COIN.format("2024-12"), kline_lines(48, "2024-12-01"), header=True)
     done = ingest(archive, tmp_path, "--from", "2024-12", "--to", "2024-12", "--market", "cm", "--json",

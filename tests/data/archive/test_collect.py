@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data.archive.collect import Collected, collect
-from data.archive.download import Archive, Patience, Unreachable
+from data.archive.download import Archive, Patience, Unreachable, told_of
 from data.archive.names import ArchiveMarket, ArchiveRequest
 from data.bars import BarSize
 from data.errors import DataError, OptionError
@@ -179,7 +179,26 @@ def test_a_file_that_the_archive_has_replaced_is_fetched_again_and_told_of(
     assert bodies(again) == list(archive.files.values())
     assert again.files[1].replaced == before
     assert len(again.notes) == 1 and "BTCUSDT-30m-2024-02.zip: the archive has replaced it" in again.notes[0]
+
+
+def test_what_was_replaced_is_told_until_people_were_told_of_it(archive: LoopbackArchive, tmp_path: Path) -> None:
+    path = f"{MONTHLY}/BTCUSDT-30m-2024-02.zip"
+    first = run(archive, tmp_path).files[1].sha256
+    for count in (47, 46):
+        archive.put(path, kline_lines(count, "2024-02-01"))
+        # Of several versions the one counts that people know.
+        assert [run(archive, tmp_path).files[1].replaced for _ in range(2)] == [first, first]
+    told_of(one.path for one in run(archive, tmp_path).files)
     assert not run(archive, tmp_path).notes
+
+
+def test_a_file_that_comes_back_as_it_was_replaces_nothing(archive: LoopbackArchive, tmp_path: Path) -> None:
+    path = f"{MONTHLY}/BTCUSDT-30m-2024-02.zip"
+    run(archive, tmp_path)
+    for count in (47, 48):
+        archive.put(path, kline_lines(count, "2024-02-01"))
+        found = run(archive, tmp_path)
+    assert found.files[1].replaced is None and not found.notes
 
 
 def test_a_symbol_that_is_listed_later_begins_there(archive: LoopbackArchive, tmp_path: Path) -> None:
