@@ -22,7 +22,8 @@ FIXED_DECIMALS = {16: 16, 8: 9}
 _PRICES = ("open", "high", "low", "close")
 _LOW_32 = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
-_INT64_MAX = 9.2e18
+STEPS_MAX = 9.2e18
+"""No value may be more steps of its last decimal, which are counted in 64 bits."""
 
 
 @lru_cache(maxsize=16)
@@ -88,8 +89,8 @@ def _decimals(schema: pa.Schema) -> dict[str, int]:
 
 def _encoded(values: FloatArray, decimals: int, kind: pa.DataType) -> pa.Array:
     scaled = np.rint(values * 10.0**decimals)
-    if not bool(((scaled >= 0.0) & (scaled < _INT64_MAX)).all()):
-        raise OverflowError(f"{values[~((scaled >= 0.0) & (scaled < _INT64_MAX))][0]:g} with {decimals} decimals")
+    if not bool(((scaled >= 0.0) & (scaled < STEPS_MAX)).all()):
+        raise OverflowError(f"{values[~((scaled >= 0.0) & (scaled < STEPS_MAX))][0]:g} with {decimals} decimals")
     whole = scaled.astype(np.uint64)
     factor = np.uint64(10 ** (FIXED_DECIMALS[kind.byte_width] - decimals))
     if kind.byte_width == 8:

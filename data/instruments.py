@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data.bars import Bars, FloatArray
 from data.errors import DataError, OptionError
+from data.fixed import STEPS_MAX
 
 MAX_PRICE_PRECISION = 12
 MAX_SIZE_PRECISION = 9
@@ -125,8 +126,8 @@ def _is_currency(base: str, quote: str) -> bool:
 class Measured:
     """What bars need to be held.
 
-    Decimals that reproduce every price and every volume, whether they had to be rounded for it, the first close, by
-    which sizes are judged, and the lowest price.
+    Decimals that reproduce every price and every volume, whether any had to be rounded for it by more than its last
+    bit, the first close, by which sizes are judged, and the lowest price.
     """
 
     price_decimals: int
@@ -153,15 +154,25 @@ def measure(parts: Iterable[Bars]) -> Measured:
     price = size = 0
     noisy = size_noisy = False
     first, lowest = 0.0, math.inf
+    highest = most = 0.0
     for bars in parts:
         first, lowest = first or float(bars.close[0]), min(lowest, float(bars.low.min()))
+        highest, most = max(highest, float(bars.high.max())), max(most, float(bars.volume.max()))
         needed, rounded = decimals(
             np.concatenate([bars.open, bars.high, bars.low, bars.close]), MAX_PRICE_PRECISION, price
         )
         price, noisy = max(price, needed), noisy or rounded
         needed, rounded = decimals(bars.volume, MAX_SIZE_PRECISION, size)
         size, size_noisy = max(size, needed), size_noisy or rounded
+    # What is rounded anyway is rounded so that the largest can be held, too.
+    price = min(price, _held(highest)) if noisy else price
+    size = min(size, _held(most)) if size_noisy else size
     return Measured(price, noisy, size, size_noisy, first, lowest)
+
+
+def _held(largest: float) -> int:
+    """With how many decimals NautilusTrader can hold a value."""
+    return int(np.floor(np.log10(STEPS_MAX / largest)))
 
 
 def decimals(values: FloatArray, limit: int, least: int = 0) -> tuple[int, bool]:
@@ -169,7 +180,7 @@ def decimals(values: FloatArray, limit: int, least: int = 0) -> tuple[int, bool]
 
     Digits beyond the 13th significant one are float noise, and in single precision all beyond what tells two
     such numbers apart. Where noise is larger than that (prices that were scaled or averaged), the decimals kept
-    stand for nine significant digits of the first value.
+    stand for nine significant digits of the smallest value. The last bit of a float64 is no digit.
     """
     known = values[np.isfinite(values) & (values != 0)]
     if len(known) == 0:
@@ -180,9 +191,10 @@ def decimals(values: FloatArray, limit: int, least: int = 0) -> tuple[int, bool]
         return found
     size = np.abs(known)
     for count in range(least, limit + 1):
-        if bool((np.abs(np.round(known, count) - known) <= 1e-13 * size + 1e-17).all()):
-            return count, False
-    return int(np.clip(9 - np.ceil(np.log10(size[0])), 0, limit)), True
+        off = np.abs(np.round(known, count) - known)
+        if bool((off <= 1e-13 * size + 1e-17).all()):
+            return count, bool((off > np.spacing(size)).any())
+    return max(least, int(np.clip(9 - np.ceil(np.log10(size.min())), 0, limit))), True
 
 
 def _decimals_of_single(

@@ -83,6 +83,21 @@ def test_scaled_prices_lose_the_noise_of_scaling(tmp_path: Path) -> None:
     assert held(tmp_path / "c", "GBPUSD.FX").close[:2].tolist() == [1.58613, 1.58614]
 
 
+def test_a_digit_that_is_not_kept_is_told(tmp_path: Path) -> None:
+    prices = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), [123456.123456781] * 8))
+    result = run(write_csv(tmp_path / "bars.csv", candles().assign(**prices)), catalog=tmp_path / "catalog")
+    assert result.price_precision == 8
+    assert [note for note in result.quality.notes if "rounded to 8 decimals" in note]
+
+
+def test_a_series_of_endless_digits_that_falls_far_is_held_to_the_end(tmp_path: Path) -> None:
+    close = 12345678.123456789 / 7.3 ** np.arange(9)
+    frame = candles(9).assign(**dict.fromkeys(("open", "high", "low", "close"), close))
+    result = run(write_csv(tmp_path / "bars.csv", frame), catalog=tmp_path / "catalog")
+    assert held(tmp_path / "catalog").close == pytest.approx(close, rel=5e-9)
+    assert any("more digits than a tick has" in note for note in result.quality.notes)
+
+
 # --- precision and instrument -------------------------------------------------------------------------------
 
 

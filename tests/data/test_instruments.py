@@ -10,6 +10,7 @@ from nautilus_trader.model.identifiers import InstrumentId
 
 from data.bars import Bars, BarSize
 from data.errors import DataError, OptionError
+from data.fixed import STEPS_MAX
 from data.instruments import (
     Kind,
     Precision,
@@ -109,6 +110,26 @@ def test_decimals_are_the_fewest_that_lose_nothing(values: list[float], expected
 def test_endless_digits_are_cut_to_nine_significant_ones() -> None:
     count, noisy = decimals(np.array([1 / 3, 2 / 7]), 12)
     assert (count, noisy) == (9, True)
+
+
+def test_a_digit_that_is_dropped_is_told_and_the_last_bit_of_a_float_is_not() -> None:
+    assert decimals(np.array([123456.123456781]), 12) == (8, True)
+    assert decimals(np.array([123456.12345678]), 12) == (8, False)
+    assert decimals(np.arange(1, 10_000) * 1e-4, 12) == (4, False)
+
+
+def test_of_a_series_of_endless_digits_the_smallest_keeps_its_own() -> None:
+    assert decimals(np.array([12345678.123456789012, 5_000 / 7, 1.2345678901234567]), 12) == (8, True)
+
+
+def test_endless_digits_are_kept_as_far_as_nautilus_can_hold_the_largest() -> None:
+    column = np.array([1e10 / 3, 1e-4 / 3])
+    one = Bars(np.array([1, 2]), column, column, column, column, column)
+    parts = [one[slice(0, 1)], one[slice(1, 2)]]
+    found = measure(parts)
+    assert (found.price_decimals, found.noisy) == (9, True) and found.size_decimals == 9
+    assert 1e10 / 3 * 10.0**found.price_decimals < STEPS_MAX < 1e10 / 3 * 10.0 ** (found.price_decimals + 1)
+    assert measure([one]) == found
 
 
 @given(places=st.integers(0, 8), ticks=st.lists(st.integers(1, 10**10), min_size=1, max_size=20))
