@@ -176,7 +176,12 @@ def provenance(run: BacktestRun) -> dict[str, Any]:
         **software(),
         "checkpoint": None
         if run.checkpoint is None
-        else {"name": run.checkpoint.name, "sha256": run.checkpoint.sha256, "engine": run.engine_name},
+        else {
+            "name": run.checkpoint.name,
+            "sha256": run.checkpoint.sha256,
+            "network": run.checkpoint.network,
+            "engine": run.engine_name,
+        },
     }
 
 

@@ -133,6 +133,7 @@ def settings_of(config: EvaluationConfig, checkpoint: Checkpoint, choice: Engine
     """Everything that a result depends on beside its bars."""
     return {
         "checkpoint": checkpoint.sha256,
+        "hyper-parameters": checkpoint.network,
         "engine": choice.name,
         "number type": config.engine.dtype,
         "device": config.engine.device,

@@ -135,8 +135,8 @@ class RayWorkers:
         OptionError
             Naming the nodes that do not.
         """
-        there = self._ask_all(_weights_of, checkpoint.name)
-        without = [node for node, sha256 in there.items() if sha256 != checkpoint.sha256]
+        there = self._ask_all(_digest_of, checkpoint.name)
+        without = [node for node, digest in there.items() if digest != checkpoint.digest]
         if without:
             raise OptionError(
                 f"--ray: model {checkpoint.name}: is not there, or has other weights, on {len(without)} of "
@@ -212,9 +212,9 @@ def _sees(place: str) -> bool:
     return bool(files.exists(path))
 
 
-def _weights_of(name: str) -> str:
+def _digest_of(name: str) -> str:
     try:
-        return find_checkpoint(name).sha256
+        return find_checkpoint(name).digest
     except ModelUnavailable:
         return ""
 

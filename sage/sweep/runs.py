@@ -156,9 +156,10 @@ def read_outcome(directory: Path) -> Outcome | None:
 
 def sources_of(manifest: Mapping[str, Any]) -> Sources:
     """What a run was made from, as its manifest has it."""
-    checkpoint = manifest["checkpoint"]
+    used = manifest["checkpoint"]
+    checkpoint = "" if used is None else used["sha256"] + used["network"]
     own = {option: source["sha256"] for option, source in manifest["own"].items()}
-    return Sources(manifest["data"]["sha256"], "" if checkpoint is None else checkpoint["sha256"], own)
+    return Sources(manifest["data"]["sha256"], checkpoint, own)
 
 
 def _ran(task: Task, directory: Path, engine: str, began: float) -> Outcome:

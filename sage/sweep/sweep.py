@@ -98,7 +98,7 @@ def sweep(plan: Plan, place: Path | str, workers: Workers, ledger: Ledger, show:
             mirror_of(place).fetch(exact=True)
         _require_all_of_before(plan, directory, place)
         _sweep_out(directory / RUNS)
-        _checkpoint_sha256.cache_clear()
+        _checkpoint_digest.cache_clear()
         _write_plan(plan, place)
         state = _State(plan, place, ledger)
         state.look()
@@ -294,7 +294,7 @@ def _sources(task: Task, plan: Plan, before: Sources | None) -> Sources | None:
     checkpoint = before.checkpoint
     if checkpoint:
         with contextlib.suppress(ModelUnavailable):
-            checkpoint = _checkpoint_sha256(task.config.model.name)
+            checkpoint = _checkpoint_digest(task.config.model.name)
     own = {}
     for option, digest in before.own.items():
         # "--strategy", or "--alpha" with the class behind it.
@@ -321,7 +321,7 @@ def _ideas(plan: Plan) -> dict[str, str]:
 def _digests(config: BacktestConfig) -> Iterator[str]:
     """Digests of the weights and of the user's own classes; what cannot be found fails the runs that need it."""
     with contextlib.suppress(ModelUnavailable):
-        yield _checkpoint_sha256(config.model.name)
+        yield _checkpoint_digest(config.model.name)
     own = [("--alpha", spec) for spec in config.own.alphas]
     if config.own.strategy is not None:
         own.append(("--strategy", config.own.strategy))
@@ -331,8 +331,8 @@ def _digests(config: BacktestConfig) -> Iterator[str]:
 
 
 @functools.lru_cache(maxsize=16)
-def _checkpoint_sha256(name: str) -> str:
-    return find_checkpoint(name).sha256
+def _checkpoint_digest(name: str) -> str:
+    return find_checkpoint(name).digest
 
 
 def _require_all_of_before(plan: Plan, directory: Path, place: str) -> None:
