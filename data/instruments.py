@@ -54,6 +54,11 @@ class Kind(StrEnum):
         return 365 if self.always_open else 252
 
     @property
+    def opens_on_sunday(self) -> bool:
+        """True where the week begins on Sunday evening, by UTC, whose few hours are part of Monday."""
+        return self is Kind.FX
+
+    @property
     def can_short(self) -> bool:
         """True where a short position needs no borrowing."""
         return self in {Kind.PERPETUAL, Kind.FX}

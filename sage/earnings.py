@@ -36,8 +36,8 @@ def earnings(run: BacktestRun, equity: pd.DataFrame) -> dict[str, object]:
     cash, ledger = run.config.cash, run.ledger
     worth = until_ruin(equity["equity"].to_numpy())
     final = float(worth[-1]) if len(worth) else cash
-    days = run.market.kind.trading_days_per_year
-    returns = daily_returns(equity["ts_ns"].to_numpy(), worth, cash, days)
+    days, sunday = run.market.kind.trading_days_per_year, run.market.kind.opens_on_sunday
+    returns = daily_returns(equity["ts_ns"].to_numpy(), worth, cash, opens_on_sunday=sunday)
     interval = sharpe_interval(returns, days, run.config.seed)
     mean_equity = float(np.mean(worth)) if len(worth) else cash
     turnover = ledger.traded_notional / mean_equity if mean_equity > 0 else 0.0
@@ -74,7 +74,7 @@ def at_cost_multiples(run: BacktestRun, equity: pd.DataFrame) -> dict[str, dict[
     Funding stays as it is, for it may be income, which more of would flatter.
     """
     stamps, paid = equity["ts_ns"].to_numpy(), (equity["costs"] + equity["borrowing"]).to_numpy()
-    cash, days = run.config.cash, run.market.kind.trading_days_per_year
+    cash, days, sunday = run.config.cash, run.market.kind.trading_days_per_year, run.market.kind.opens_on_sunday
     found: dict[str, dict[str, float | None]] = {}
     for multiple in COST_MULTIPLES:
         worth = until_ruin(at_multiple(equity["equity"].to_numpy(), paid, multiple))
@@ -82,7 +82,7 @@ def at_cost_multiples(run: BacktestRun, equity: pd.DataFrame) -> dict[str, dict[
         found[f"{multiple:g}"] = {
             "final_equity": final,
             "total_return": final / cash - 1.0,
-            "sharpe": sharpe(daily_returns(stamps, worth, cash, days), days),
+            "sharpe": sharpe(daily_returns(stamps, worth, cash, opens_on_sunday=sunday), days),
             "max_drawdown": max_drawdown(worth, cash),
         }
     return found

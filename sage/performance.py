@@ -19,7 +19,6 @@ MIN_DAYS = 30
 COST_MULTIPLES = (0.0, 1.0, 2.0)
 
 _DAY_NS = 86_400 * 1_000_000_000
-_ALL_DAYS = 365
 _DRAWN_AT_ONCE = 2_000_000
 
 
@@ -40,27 +39,27 @@ class Interval:
         }  # fmt: skip
 
 
-def trading_days(ts_ns: IntArray, days_per_year: float) -> IntArray:
+def trading_days(ts_ns: IntArray, *, opens_on_sunday: bool) -> IntArray:
     """The day since the epoch, in UTC, for which each bar counts; shape as ``ts_ns``, the bars' closes.
 
-    A bar that closes at midnight belongs to the day it ends. In a market that does not trade on all days of a year, a
-    bar of Saturday or Sunday counts for Monday: the week of FX begins on Sunday evening and has five days, not six.
+    A bar that closes at midnight belongs to the day it ends. With ``opens_on_sunday`` a bar of the weekend counts for
+    Monday: the week of FX begins on Sunday evening and has five days, not six.
     """
     day: IntArray = (ts_ns - 1) // _DAY_NS
-    if days_per_year >= _ALL_DAYS:
+    if not opens_on_sunday:
         return day
     weekday = (day + 3) % 7  # from Monday on; the epoch was a Thursday
     return day + np.where(weekday >= 5, 7 - weekday, 0)
 
 
-def daily_returns(ts_ns: IntArray, equity: FloatArray, cash: float, days_per_year: float) -> FloatArray:
+def daily_returns(ts_ns: IntArray, equity: FloatArray, cash: float, *, opens_on_sunday: bool) -> FloatArray:
     """Returns from one day's last equity to the next one's, beginning with ``cash``; shape (days,).
 
     Days are those of :func:`trading_days`. After an equity of nothing there are no returns.
     """
     if len(equity) == 0:
         return np.empty(0)
-    day = trading_days(ts_ns, days_per_year)
+    day = trading_days(ts_ns, opens_on_sunday=opens_on_sunday)
     daily = np.concatenate([[cash], equity[np.flatnonzero(np.diff(day, append=day[-1] + 1))]])
     ruined = np.flatnonzero(daily <= 0)
     if len(ruined):

@@ -230,20 +230,20 @@ def _chained(results: list[FoldResult], cash: float) -> pd.DataFrame:
 
 def _pooled(results: list[FoldResult], equity: pd.DataFrame, run: BacktestRun) -> dict[str, Any]:
     """Figures of all windows together; ``run`` is any of their backtests."""
-    cash, days = run.config.cash, run.market.kind.trading_days_per_year
+    cash, days, sunday = run.config.cash, run.market.kind.trading_days_per_year, run.market.kind.opens_on_sunday
     stamps = equity["ts_ns"].to_numpy()
     at: dict[str, dict[str, float | None]] = {}
     for multiple in COST_MULTIPLES:
         worth = equity[f"equity_{multiple:g}"].to_numpy()
         at[f"{multiple:g}"] = {
             "total_return": float(worth[-1]) / cash - 1.0,
-            "sharpe": sharpe(daily_returns(stamps, worth, cash, days), days),
+            "sharpe": sharpe(daily_returns(stamps, worth, cash, opens_on_sunday=sunday), days),
             "max_drawdown": max_drawdown(worth, cash),
         }
-    returns = daily_returns(stamps, equity["equity_1"].to_numpy(), cash, days)
+    returns = daily_returns(stamps, equity["equity_1"].to_numpy(), cash, opens_on_sunday=sunday)
     interval = interval_of(returns, days, run.config.seed)
     hold = buy_and_hold(run, stamps, equity["close"].to_numpy())
-    held = daily_returns(stamps, hold, cash, days)
+    held = daily_returns(stamps, hold, cash, opens_on_sunday=sunday)
     figures = [result.figures for result in results]
     even = break_even(
         sum(one["final_equity"] - cash for one in figures),

@@ -173,8 +173,8 @@ def _cell(run: BacktestRun) -> Cell:
 def _ablated(name: str, market: Market, cells: dict[str, Cell], cash: float) -> Ablated:
     """The cells with their returns by day, or by hour where there are too few days; buy and hold beside them."""
     stamps = np.array(cells[ENSEMBLE]["ts_ns"], dtype=np.int64)
-    days_per_year = market.kind.trading_days_per_year
-    days = len(np.unique(trading_days(stamps, days_per_year)))
+    days_per_year, sunday = market.kind.trading_days_per_year, market.kind.opens_on_sunday
+    days = len(np.unique(trading_days(stamps, opens_on_sunday=sunday)))
     period_ns = 24 * _HOUR_NS if days >= MIN_DAYS else _HOUR_NS
     hold = np.array(cells[ENSEMBLE]["hold"])
     held = {
@@ -186,7 +186,7 @@ def _ablated(name: str, market: Market, cells: dict[str, Cell], cash: float) -> 
     found: dict[str, Cell] = {}
     for variant, cell in {**cells, HOLD: held}.items():
         ts_ns = np.array(cell["ts_ns"], dtype=np.int64)
-        period = (ts_ns - 1) // _HOUR_NS if period_ns == _HOUR_NS else trading_days(ts_ns, days_per_year)
+        period = (ts_ns - 1) // _HOUR_NS if period_ns == _HOUR_NS else trading_days(ts_ns, opens_on_sunday=sunday)
         periods, returns = returns_by(period, np.array(cell["equity"]), cash)
         found[variant] = cell | {"periods": periods, "returns": returns}
     hours = 24 if market.kind.always_open else len(stamps) / max(days, 1)

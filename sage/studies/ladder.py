@@ -169,8 +169,9 @@ def _cell(run: BacktestRun, level: Level) -> Cell:
     tabled = tables(run)
     figures = summary(run, tabled)
     stamps, cash, days = tabled.equity["ts_ns"].to_numpy(), run.config.cash, run.market.kind.trading_days_per_year
+    sunday = run.market.kind.opens_on_sunday
     hold = tabled.equity["buy_and_hold"].to_numpy()
-    held = daily_returns(stamps, hold, cash, days)
+    held = daily_returns(stamps, hold, cash, opens_on_sunday=sunday)
     names = (
         "bars", "total_return", "sharpe", "sharpe_interval", "max_drawdown", "turnover_per_year", "costs_paid", "fills",
         "break_even_bps", "average_exposure", "at_cost_multiples", "orders_cut", "not_modelled", "determinism_hash",
@@ -187,7 +188,9 @@ def _cell(run: BacktestRun, level: Level) -> Cell:
         "coverage": known["realised_all_levels"],
         "width": _width(tabled),
         "over_cap": _over_cap(run),
-        "daily_returns": daily_returns(stamps, tabled.equity["equity"].to_numpy(), cash, days).tolist(),
+        "daily_returns": daily_returns(
+            stamps, tabled.equity["equity"].to_numpy(), cash, opens_on_sunday=sunday
+        ).tolist(),
         "buy_and_hold": {
             "total_return": float(hold[-1]) / cash - 1.0 if len(hold) else 0.0,
             "sharpe": sharpe(held, days),

@@ -181,10 +181,10 @@ def _ran(task: Task, directory: Path, engine: str, began: float) -> Outcome:
     figures["seconds"] |= {"total": round(backtest_s, 3)}
     equity = tabled.equity[tabled.equity["ts_ns"] >= from_ns]
     stamps, worth = equity["ts_ns"].to_numpy(), until_ruin(equity["equity"].to_numpy())
-    days_per_year = run.market.kind.trading_days_per_year
-    returns = daily_returns(stamps, worth, run.config.cash, days_per_year)
-    days = np.unique(trading_days(stamps, days_per_year))[: len(returns)]
-    moments = shuffled_moments(equity, run.cost_rates.trade_rate, days_per_year)
+    sunday = run.market.kind.opens_on_sunday
+    returns = daily_returns(stamps, worth, run.config.cash, opens_on_sunday=sunday)
+    days = np.unique(trading_days(stamps, opens_on_sunday=sunday))[: len(returns)]
+    moments = shuffled_moments(equity, run.cost_rates.trade_rate, opens_on_sunday=sunday)
     manifest = manifest_of(run) | {"sweep": _told(task)}
     _write(directory, manifest, figures, DailyReturns(days, returns), moments)
     overhead_s = time.perf_counter() - began - backtest_s

@@ -39,7 +39,7 @@ class Moments:
         return np.where(np.isfinite(found), found, 0.0)
 
 
-def shuffled_moments(equity: pd.DataFrame, rate: Callable[[int], float], days_per_year: int) -> Moments:
+def shuffled_moments(equity: pd.DataFrame, rate: Callable[[int], float], *, opens_on_sunday: bool) -> Moments:
     """Daily returns of a run's exposures, at their times and moved round the window by SHIFTS random shares of it.
 
     Moved as a whole, exposures keep their sizes, their runs and their turnover, and lose what they know of the bars
@@ -53,8 +53,8 @@ def shuffled_moments(equity: pd.DataFrame, rate: Callable[[int], float], days_pe
         Rows of a run's equity table, with ``ts_ns``, ``close`` and ``exposure``.
     rate
         What a trade costs of its value at a time, in nanoseconds.
-    days_per_year
-        On which the market trades; see :func:`~sage.performance.trading_days`.
+    opens_on_sunday
+        Whether the market does; see :func:`~sage.performance.trading_days`.
     """
     close, held = equity["close"].to_numpy(), equity["exposure"].to_numpy()
     stamps = equity["ts_ns"].to_numpy()
@@ -62,7 +62,7 @@ def shuffled_moments(equity: pd.DataFrame, rate: Callable[[int], float], days_pe
         return Moments(np.zeros((1 + SHIFTS, 3)))
     market = close[1:] / close[:-1] - 1.0
     held = held[:-1]
-    day = trading_days(stamps[1:], days_per_year)
+    day = trading_days(stamps[1:], opens_on_sunday=opens_on_sunday)
     begins = np.flatnonzero(np.diff(day, prepend=day[0] - 1))
     cost = float(np.mean([rate(int(stamp)) for stamp in stamps[:: max(1, len(stamps) // 100)]]))
     shares = np.concatenate([[0.0], np.random.default_rng(_SEED).uniform(0.02, 0.98, SHIFTS)])

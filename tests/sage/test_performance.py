@@ -44,7 +44,7 @@ def autoregressive(weight: float, rows: int, seed: int) -> FloatArray:
 
 def test_sharpe_is_of_daily_equity() -> None:
     growth = np.array([1.01, 0.99, 1.02, 1.0, 1.005])
-    returns = daily_returns(stamps(5), 500.0 * np.cumprod(growth), 500.0, 365)
+    returns = daily_returns(stamps(5), 500.0 * np.cumprod(growth), 500.0, opens_on_sunday=False)
     assert returns == pytest.approx(growth - 1.0)
     assert sharpe(returns, 365) == pytest.approx((growth - 1).mean() / growth.std(ddof=1) * math.sqrt(365))
 
@@ -52,8 +52,8 @@ def test_sharpe_is_of_daily_equity() -> None:
 def test_hours_within_a_day_do_not_change_it() -> None:
     daily = np.array([101_000.0, 100_500.0, 102_000.0])
     hourly = np.array([value for end in daily for value in [end * 0.9] * 23 + [end]])
-    whole = daily_returns(stamps(3), daily, 1e5, 365)
-    assert daily_returns(stamps(72, hours=1), hourly, 1e5, 365) == pytest.approx(whole)
+    whole = daily_returns(stamps(3), daily, 1e5, opens_on_sunday=False)
+    assert daily_returns(stamps(72, hours=1), hourly, 1e5, opens_on_sunday=False) == pytest.approx(whole)
 
 
 def test_a_week_of_fx_has_five_days_and_one_of_coins_seven() -> None:
@@ -61,20 +61,20 @@ def test_a_week_of_fx_has_five_days_and_one_of_coins_seven() -> None:
     hours = sunday + (1 + np.arange(2 * 7 * 24)) * 3_600 * 1_000_000_000
     open_hours = hours[(np.arange(len(hours)) % (7 * 24)) < 5 * 24]
     growth = 1.0 + 0.001 * np.arange(len(open_hours))
-    assert len(daily_returns(open_hours, growth, 1.0, 252)) == 10
-    assert len(daily_returns(hours, np.ones(len(hours)), 1.0, 365)) == 15
-    named = trading_days(open_hours, 252).astype("datetime64[D]")
+    assert len(daily_returns(open_hours, growth, 1.0, opens_on_sunday=True)) == 10
+    assert len(daily_returns(hours, np.ones(len(hours)), 1.0, opens_on_sunday=False)) == 15
+    named = trading_days(open_hours, opens_on_sunday=True).astype("datetime64[D]")
     assert np.isin(named.astype(str), ["2024-01-06", "2024-01-07", "2024-01-13", "2024-01-14"]).sum() == 0
-    assert (np.diff(trading_days(open_hours, 252)) >= 0).all()
+    assert (np.diff(trading_days(open_hours, opens_on_sunday=True)) >= 0).all()
 
 
 def test_equity_that_never_moves_has_no_sharpe() -> None:
-    assert sharpe(daily_returns(stamps(5), np.full(5, 1e5), 1e5, 365), 365) is None
+    assert sharpe(daily_returns(stamps(5), np.full(5, 1e5), 1e5, opens_on_sunday=False), 365) is None
     assert sharpe_interval(np.zeros(100), 365, seed=1) is None
 
 
 def test_returns_end_with_the_day_of_ruin() -> None:
-    returns = daily_returns(stamps(5), np.array([100.0, 50.0, -20.0, 30.0, 60.0]), 100.0, 365)
+    returns = daily_returns(stamps(5), np.array([100.0, 50.0, -20.0, 30.0, 60.0]), 100.0, opens_on_sunday=False)
     assert returns.tolist() == [0.0, -0.5, -1.0]
 
 
