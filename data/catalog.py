@@ -278,7 +278,8 @@ class BarCatalog:
                     without = known.without(new.first_ns, new.last_ns, holes)
                     after = without if spreads is None else known.updated(spreads, holes)
                 self._replace(new, kept, instrument, size, after, on_progress)
-                lost = 0 if known is None or spreads is not None or after is None else len(known.hour) - len(after.hour)
+                stays = 0 if after is None else len(after.hour)
+                lost = 0 if known is None or spreads is not None else len(known.hour) - stays
         except OverflowError as error:
             raise DataError(
                 f"{instrument.id}: {error} is more than NautilusTrader can hold; give fewer with --price-precision or "

@@ -52,9 +52,9 @@ def closes_of(raw: RawBars, size: BarSize) -> IntArray:
 
 
 def last_moment(raw: RawBars, size: BarSize) -> int:
-    """By how many nanoseconds most closes of a file fall short of the boundary, as in 00:00:59.999; 0 where by none."""
+    """By how many nanoseconds most times of a file fall short of the boundary, as in 00:00:59.999; 0 where by none."""
     known = raw.wall_ns[raw.stamp_ns != NOT_A_TIME]
-    if raw.stamp == "open" or len(known) == 0:
+    if len(known) == 0:
         return 0
     unit = _unit(size)
     phases, counts = np.unique(known % unit, return_counts=True)
@@ -63,8 +63,17 @@ def last_moment(raw: RawBars, size: BarSize) -> int:
 
 
 def up_to_boundary(raw: RawBars, size: BarSize, short_ns: int, notes: list[str]) -> RawBars:
-    """Rows with the closes that fall so much short of a boundary moved up to it, for there is when the bar is known."""
+    """Rows with the closes that fall so much short of a boundary moved up to it, for there is when the bar is known.
+
+    What was taken for an open stays, known late rather than early, and is told.
+    """
     if not short_ns:
+        return raw
+    if raw.stamp == "open":
+        notes.append(
+            f"{raw.path.name}: times end {_MOMENTS[short_ns]} before the full time, as closes do, and were taken as "
+            "opens; if they are closes, give --stamp close"
+        )
         return raw
     notes.append(f"{raw.path.name}: closes are stamped {_MOMENTS[short_ns]} early; moved up to the full time")
     early = (raw.stamp_ns != NOT_A_TIME) & ((raw.wall_ns + short_ns) % _unit(size) == 0)

@@ -19,7 +19,7 @@ import pandas as pd
 from nautilus_trader.model.objects import PRICE_MAX, QUANTITY_MAX
 from numpy.typing import NDArray
 
-from data.bars import Bars, BarSize, IntArray, iso, joined
+from data.bars import Bars, BarSize, FloatArray, IntArray, iso, joined
 from data.calendars import ALWAYS_OPEN, Calendar
 from data.closes import closes_of, last_moment, up_to_boundary
 from data.gaps import Gaps, gaps_of
@@ -53,6 +53,7 @@ class RejectReason(StrEnum):
     INCONSISTENT = "OHLC inconsistent"
     OFF_GRID = "off-grid"
     OUT_OF_ORDER = "out of order"
+    CONFLICT = "same time at another price"
     DUPLICATE = "duplicate"
 
 
@@ -103,10 +104,9 @@ def check(
     reason = np.concatenate(
         [_row_reasons(raw, own, size, calendar, Grid()) for raw, own in zip(ordered, closes, strict=True)]
     )
-    fine = np.flatnonzero(reason == "")
-    _reject_disorder(close_ns, fine, reason)
-    accepted = np.flatnonzero(reason == "")
     values = {name: np.concatenate([raw.values[name] for raw in ordered]) for name in (*PRICE_FIELDS, "volume")}
+    _reject_disorder(close_ns, values["close"], np.flatnonzero(reason == ""), reason)
+    accepted = np.flatnonzero(reason == "")
     bars = Bars(close_ns, values["open"], values["high"], values["low"], values["close"], values["volume"])[accepted]
     rejected = _rejected_rows(ordered, reason)
     report = QualityReport(
@@ -161,7 +161,7 @@ def sift(
         close_ns = closes_of(forward, size)
         reason = _row_reasons(forward, close_ns, size, calendars.of(*time_between([raw])), grid)
         ordered = reason.copy()
-        _reject_disorder(close_ns, np.flatnonzero(reason == ""), ordered)
+        _reject_disorder(close_ns, forward.values["close"], np.flatnonzero(reason == ""), ordered)
         # Single strays and doubles can be told by their neighbours; of more the parts around them must tell.
         if np.count_nonzero(ordered == str(RejectReason.OUT_OF_ORDER)) <= _STRAYS_SHARE * len(ordered):
             reason = ordered
@@ -247,7 +247,7 @@ def _risen(held: list[tuple[Bars, Path]], reject: Callable[[pd.DataFrame], None]
     bars = joined([part for part, _ in held])
     files = np.repeat(np.array([path for _, path in held], dtype=object), [len(part) for part, _ in held])
     reason = np.full(len(bars), "", dtype=object)
-    _reject_disorder(bars.ts_close_ns, np.arange(len(bars)), reason)
+    _reject_disorder(bars.ts_close_ns, bars.close, np.arange(len(bars)), reason)
     bad = np.flatnonzero(reason != "")
     if len(bad):
         reject(rejected_bars(bars[bad], files[bad].astype(str), reason[bad]))
@@ -320,8 +320,8 @@ def _row_reasons(
     return reason
 
 
-def _reject_disorder(close_ns: IntArray, fine: IntArray, reason: NDArray[np.object_]) -> None:
-    """Reject the fewest rows that leave the others strictly increasing in time.
+def _reject_disorder(close_ns: IntArray, price: FloatArray, fine: IntArray, reason: NDArray[np.object_]) -> None:
+    """Reject the fewest rows that leave the others strictly increasing in time; ``price`` is the close's.
 
     A longest increasing subsequence, so that one stamp from the far future does not condemn all that follow it.
     """
@@ -343,9 +343,11 @@ def _reject_disorder(close_ns: IntArray, fine: IntArray, reason: NDArray[np.obje
     while row >= 0:
         kept[row] = True
         row = int(previous[row])
-    duplicate = ~kept & np.isin(stamps, stamps[kept])
-    reason[fine[duplicate]] = str(RejectReason.DUPLICATE)
-    reason[fine[~kept & ~duplicate]] = str(RejectReason.OUT_OF_ORDER)
+    again = np.flatnonzero(~kept & np.isin(stamps, stamps[kept]))
+    first = np.flatnonzero(kept)[np.searchsorted(stamps[kept], stamps[again])]
+    alike = price[fine[again]] == price[fine[first]]
+    reason[fine[~kept]] = str(RejectReason.OUT_OF_ORDER)
+    reason[fine[again]] = np.where(alike, str(RejectReason.DUPLICATE), str(RejectReason.CONFLICT))
 
 
 def _as_written(rows: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 from data import quality
 from data.bars import BarSize
 from data.calendars import calendar_of
-from data.errors import DataError
+from data.errors import AmbiguousSource, DataError
 from data.quality import QualityReport
 from data.reading import RawBars, ReadOptions, together
 from data.sources import read_source
@@ -25,6 +25,7 @@ from data.two_sided import Side, middle
 HELD_ROWS = 400_000
 """So many rows are read and checked at once; of more no more than some are in memory at any time."""
 _FINE = 1_000
+_CORRECTED_MAX, _CORRECTED_SHARE = 10, 0.1
 """Steps of progress in each file."""
 
 Progress = Callable[[str, int, int], None]
@@ -119,6 +120,7 @@ def sift_sides(
         if bars is None:
             why = ", ".join(f"{count} {reason}" for reason, count in report.rejected.items())
             raise DataError(f"{files[0]}: no bars, all {report.rows_read} rows are rejected: {why}")
+        _require_one_series(files, report)
         checked.append(Side(files[0], bars, report))
     if long:
         reading.over()
@@ -134,6 +136,20 @@ def sift_sides(
         )
     mids, spreads, report = middle(bid, ask, size, reject, calendar)
     return Sifted(size, mids, spreads, report, notes, layouts)
+
+
+def _require_one_series(files: Sequence[Path], report: quality.QualityReport) -> None:
+    """Refuse what looks like several series in one, of which each would have a share of the bars.
+
+    A vendor corrects a few bars, and has both versions in a file; overlapping files have the same prices.
+    """
+    other = report.rejected.get(str(quality.RejectReason.CONFLICT), 0)
+    if other > _CORRECTED_MAX and other > _CORRECTED_SHARE * report.rows_read:
+        named = ", ".join(map(str, files[:2])) + (", ..." if len(files) > 2 else "")
+        raise AmbiguousSource(
+            f"{named}: {other:,} of {report.rows_read:,} rows are at the time of another one at another price; are "
+            "there several instruments, or prices adjusted in several ways? ingest what belongs together by itself"
+        )
 
 
 class _Reading:

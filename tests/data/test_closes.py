@@ -139,3 +139,4 @@ def test_closes_at_other_times_and_opens_stay_as_they_are(tmp_path: Path, stamp:
     bars, report, _ = check([read(path, stamp=stamp)], BarSize.parse("30m"))
     assert set(bars.ts_close_ns % (60 * 10**9)) == {late.value % (60 * 10**9)}
     assert not any("moved" in note for note in report.notes)
+    assert any("if they are closes, give --stamp close" in note for note in report.notes) == (stamp == "open")

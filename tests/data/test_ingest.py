@@ -13,7 +13,7 @@ import pytest
 from data import sifting
 from data.bars import BarSize
 from data.catalog import BarCatalog, Outcome
-from data.errors import CatalogError, DataError, OptionError
+from data.errors import AmbiguousSource, CatalogError, DataError, OptionError
 from data.finding import find_files
 from data.ingest import IngestRequest, IngestResult, StrictRejection, ingest
 from data.instruments import Kind
@@ -157,6 +157,18 @@ def test_spaces_around_an_identifier_do_no_harm(tmp_path: Path) -> None:
 
 
 # --- again ------------------------------------------------------------------------------------------------
+
+
+def test_two_series_are_not_mixed_into_one(tmp_path: Path) -> None:
+    one, other = candles(40), candles(40, base=300.0)
+    mixed = pd.concat([one, other]).sort_values("time", kind="stable")
+    for frame in (mixed, pd.concat([one, other])):
+        path = write_csv(tmp_path / "mixed.csv", frame)
+        with pytest.raises(AmbiguousSource, match="40 of 80 rows are at the time of another one"):
+            ingest(IngestRequest([path], tmp_path / "catalog", "BTCUSDT.TEST"))
+    corrected = pd.concat([one, other[:3]]).sort_values("time", kind="stable")
+    found = ingest(IngestRequest([write_csv(tmp_path / "few.csv", corrected)], tmp_path / "catalog", "BTCUSDT.TEST"))
+    assert found.quality.rejected == {"same time at another price": 3}
 
 
 def test_the_same_file_twice_changes_nothing_at_all(tmp_path: Path) -> None:

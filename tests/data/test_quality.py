@@ -119,7 +119,7 @@ def test_files_cut_anywhere_give_the_same_bars_as_the_whole(stamps: list[int], c
         ("2024-01-01 02:00,1,1.5,1,2,5", RejectReason.INCONSISTENT),
         ("2024-01-01 02:00,1,2,1.5,2,5", RejectReason.INCONSISTENT),
         ("2024-01-01 02:07,1,2,1,2,5", RejectReason.OFF_GRID),
-        ("2024-01-01 01:30,1,2,1,2,5", RejectReason.DUPLICATE),
+        ("2024-01-01 01:30,1,2,1,2,5", RejectReason.CONFLICT),
         ("2023-12-31 02:00,1,2,1,2,5", RejectReason.OUT_OF_ORDER),
         ("2034-12-31 02:00,1,2,1,2,5", RejectReason.OUT_OF_ORDER),
     ],

@@ -99,6 +99,13 @@ def test_later_sides_are_added_and_the_same_again_changes_nothing(tmp_path: Path
     assert spreads_of(tmp_path / "catalog").as_csv() == before.as_csv()
 
 
+def test_that_no_spread_is_left_is_said_too(tmp_path: Path) -> None:
+    bid, ask = sides(tmp_path)
+    run(bid, ask, tmp_path / "catalog")
+    result = ingest(IngestRequest([bid], tmp_path / "catalog", "BTCUSDT.TEST"))
+    assert any("spreads of 4 hours dropped" in note for note in result.quality.notes)
+
+
 def test_a_damaged_file_of_spreads_is_named(tmp_path: Path) -> None:
     run(*sides(tmp_path), tmp_path / "catalog")
     path = next((tmp_path / "catalog" / "spreads").iterdir())
