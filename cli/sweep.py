@@ -127,7 +127,8 @@ def sweep(
         _tell(found, place, as_json=as_json)
         if found.interrupted:
             shown = without_secrets(place)
-            raise KeyboardInterrupt(f"finished runs are in {shown}; to go on: --resume {shown}")
+            kept = f"finished runs are in {shown}" if found.rows else "no run was finished"
+            raise KeyboardInterrupt(f"{kept}; to go on: --resume {shown}")
         if found.failed:
             raise typer.Exit(int(ExitCode.CHECK_FAILED))
 
@@ -313,13 +314,15 @@ def _tell(swept: Swept, place: str, *, as_json: bool) -> None:
             "runs",
             f"{done:,} of {len(swept.plan.tasks):,}" + (f", {swept.reused:,} done before" if swept.reused else ""),
         ),
-        ("forecasts", f"{made.needed:,} needed, {made.made:,} made" + (f"; {made.problem}" if made.problem else "")),
+        ("forecasts", f"{made.needed:,} needed, {made.made:,} made" + (f"; {made.problem}" if made.problem else ""))
+        if swept.rows or not swept.interrupted
+        else ("forecasts", "interrupted; what was made is in the store"),
         *(("" if number else "findings", finding.told) for number, finding in enumerate(report.findings(swept))),
         *(
             ("" if number else "failed", f"run {row['run']}: {row['error']}")
             for number, row in enumerate(swept.failed[:5])
         ),
-        ("table", f"{without_secrets(place)}/{TABLE}"),
+        *([("table", f"{without_secrets(place)}/{TABLE}")] if swept.rows else []),
         ("report", f"{without_secrets(place)}/{report.HTML_FILE}"),
     ]
     console.print(table_of(lines, "[bold]SAGE sweep[/bold]"), highlight=False)

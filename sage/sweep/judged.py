@@ -112,8 +112,9 @@ class Judged:
 
     ``trials`` are those that were planned; of ``failed_trials`` a run failed, of ``unfinished_trials`` one was not
     made. ``days`` are those of all trials together. A trial's figures are of its own days, annualised by the days on
-    which its instrument trades; ``days_per_year`` are the winner's. ``luck_sharpe`` is what the best of all trials ever
-    made would have reached by luck, annualised on the winner's days.
+    which its instrument trades; ``days_per_year`` are the winner's. The probability of overfitting is of the
+    ``shared_days``, on which all trials were there. ``luck_sharpe`` is what the best of all trials ever made would have
+    reached by luck, annualised on the winner's days.
     """
 
     trials: int
@@ -130,6 +131,7 @@ class Judged:
     winner_drawdown_interval: Interval | None = None
     deflated: Deflated | None = None
     overfitting: Overfitting | None = None
+    shared_days: int = 0
     walks: list[WalkedForward] = field(default_factory=list)
     shuffled: Shuffled | None = None
     by_trial: dict[int, Pooled] = field(default_factory=dict)
@@ -192,7 +194,8 @@ def judge(
         winner_drawdown=_drawdown(own),
         winner_drawdown_interval=drawdown_interval(own, seed),
         deflated=deflated,
-        overfitting=probability_of_overfitting(found.table),
+        overfitting=probability_of_overfitting(found.table[found.there.all(axis=1)]),
+        shared_days=int(found.there.all(axis=1).sum()),
         walks=_walks(plan, outcomes, found, years, seed),
         shuffled=_shuffled(plan, outcomes, found, winner.trial, years),
         by_trial={trial: _pooled(found, column, years[trial], deflated) for column, trial in enumerate(found.trials)},

@@ -152,8 +152,11 @@ def plan_of(config: SweepConfig) -> Plan:
     for name in config.instruments:
         if config.instruments.count(name) > 1:
             raise OptionError(f"--instrument {name}: is there twice")
-    if base.data.source != "synthetic" and any(axis.key == "seed" for axis in config.axes):
-        raise OptionError("--set seed: has no say in a run on recorded bars, and each value would count as a trial")
+    for axis in config.axes:
+        if base.data.source != "synthetic" and (axis.key == "seed" or axis.key.startswith("data.synthetic")):
+            raise OptionError(
+                f"--set {axis.key}: has no say in a run on recorded bars, and each value would count as a trial"
+            )
     axes = [axis.in_whole_numbers() if holds_whole_numbers(base, axis.key) else axis for axis in config.axes]
     chosen = points(axes, config.draws, config.seed)
     _require_size(config, len(chosen))

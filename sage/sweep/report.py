@@ -22,6 +22,7 @@ HTML_FILE, JSON_FILE = "report.html", "results.json"
 BEST_SHOWN = 20
 FAILED_SHOWN = 20
 OVERFITTED, SOUND = 0.5, 0.2
+_ALIKE_SHOWN = 10
 
 
 def findings(swept: Swept) -> list[Said]:
@@ -63,12 +64,25 @@ def findings(swept: Swept) -> list[Said]:
         found.append(
             Said(
                 _good_below(overfitting.probability, SOUND, OVERFITTED),
-                f"probability of overfitting {overfitting.probability:.1%}: how often the best of one half of the days "
-                f"is in the lower half of trials on the other, over {overfitting.splits:,} splits",
+                f"probability of overfitting {overfitting.probability:.1%}: how often the best of one half of the "
+                f"{judged.shared_days:,} days of all trials is in the lower half of trials on the other, over "
+                f"{overfitting.splits:,} splits",
             )
         )
+    elif judged.shared_days < judged.days:
+        found.append(
+            Said(None, f"no probability of overfitting: all trials were there on {judged.shared_days:,} of "
+                       f"{judged.days:,} days only")
+        )  # fmt: skip
+    alike = _alike(swept)
+    if alike:
+        told = ", ".join(map(str, alike[:_ALIKE_SHOWN])) + (", ..." if len(alike) > _ALIKE_SHOWN else "")
+        found.append(
+            Said(None, f"{len(alike):,} trials did in every run what an earlier one did, and count all the same "
+                       f"({told}): what tells them apart has no say here")
+        )  # fmt: skip
     for walked in judged.walks:
-        where = f" on {walked.instrument}" if len(judged.walks) > 1 else ""
+        where = f" on {walked.instrument}" if len({task.instrument for task in swept.plan.tasks}) > 1 else ""
         found.append(
             Said(
                 None if walked.sharpe is None else walked.sharpe > 0,
@@ -95,6 +109,19 @@ def findings(swept: Swept) -> list[Said]:
     return found
 
 
+def _alike(swept: Swept) -> list[int]:
+    """Trials whose runs all have the hashes of those of a trial before them."""
+    by_trial: dict[int, list[tuple[object, ...]]] = {}
+    for row in swept.rows:
+        run = (row["instrument"], row["period"], row["window"], row["determinism_hash"], row["total_return"])
+        by_trial.setdefault(int(row["trial"]), []).append(run)
+    first: dict[tuple[tuple[object, ...], ...], int] = {}
+    for trial, runs in sorted(by_trial.items()):
+        if all(run[3] for run in runs):
+            first.setdefault(tuple(runs), trial)
+    return [trial for trial, runs in by_trial.items() if first.get(tuple(runs), trial) != trial]
+
+
 def as_document(swept: Swept) -> dict[str, Any]:
     """All figures for JSON."""
     judged = swept.judged
@@ -106,6 +133,7 @@ def as_document(swept: Swept) -> dict[str, Any]:
         "failed_trials": judged.failed_trials,
         "unfinished_trials": judged.unfinished_trials,
         "days": judged.days,
+        "shared_days": judged.shared_days,
         "days_per_year": judged.days_per_year,
         "forecasts": dataclasses.asdict(swept.forecasts),
         "reused": swept.reused,

@@ -342,7 +342,8 @@ def _require_all_of_before(plan: Plan, directory: Path, place: str) -> None:
         shown = without_secrets(place)
         raise OptionError(
             f"--resume {shown}: {len(others):,} runs there are not of this sweep, and would be left out of its table; "
-            "leave all options out to go on with it as it was, add to its values, or choose another --out"
+            "leave all options out to go on with it as it was, give all of its options again with values added, or "
+            "choose another --out"
         )
 
 

@@ -14,6 +14,7 @@ from sage.config import BacktestConfig, DataConfig
 from sage.sweep.axes import Axis
 from sage.sweep.judged import judge, returns_of
 from sage.sweep.ledger import DailyReturns
+from sage.sweep.overfitting import probability_of_overfitting
 from sage.sweep.plan import Plan, SweepConfig, Task, market_key, plan_of
 from sage.sweep.runs import Outcome
 from sage.sweep.shuffled import SHIFTS, Moments
@@ -162,6 +163,25 @@ def test_how_long_others_were_there_has_no_say_in_a_trial_s_own_figures() -> Non
     assert both.winner_sharpe / both.luck_sharpe == pytest.approx(
         both.deflated.sharpe / both.deflated.expected_sharpe, rel=0.02
     )
+
+
+def test_overfitting_is_judged_on_the_days_of_all_trials() -> None:
+    plan = two_instruments()
+    stock, coin = plan.tasks
+    rng = np.random.default_rng(7)
+    early, late = np.arange(20_000, 20_200), np.arange(20_100, 20_300)
+    found = {
+        task.key: outcome_of(task, days, 0.01 * rng.standard_normal(200))
+        for task, days in ((stock, early), (coin, late))
+    }
+    judged = judge(plan, found, 2, 1)
+    assert (judged.days, judged.shared_days) == (300, 100)
+    both = np.stack([found[stock.key].returns[100:], found[coin.key].returns[:100]], axis=1)
+    expected = probability_of_overfitting(both)
+    assert judged.overfitting is not None and expected is not None
+    assert judged.overfitting.probability == expected.probability
+    apart = found | {coin.key: outcome_of(coin, late + 500, found[coin.key].returns)}
+    assert judge(plan, apart, 2, 1).overfitting is None
 
 
 def test_windows_of_each_instrument_are_walked_alone() -> None:

@@ -88,6 +88,8 @@ def test_without_anything_to_vary_there_is_one_run() -> None:
         ({"axes": (Axis("ensemble.vote_limit_ms", (0.0, 0)),)}, "one and the same"),
         ({"axes": (Axis("seed", (1, 2)),), "backtest": BacktestConfig(data=DataConfig(source="sp500"))},
          "--set seed: has no say in a run on recorded bars"),
+        ({"axes": (Axis("data.synthetic.bars", (1, 2)),), "backtest": BacktestConfig(data=DataConfig(source="sp500"))},
+         "--set data.synthetic.bars: has no say"),
         ({"axes": (Axis("a", tuple(range(1_000))), Axis("b", tuple(range(1_000)))), "backtest": BASE},
          "1,000,000 combinations of values; 100,000 is the most"),
         ({"axes": (Axis("a", span=(0.0, 1.0)),), "draws": 1_000_000_000}, "--draws 1,000,000,000: 100,000 is the most"),

@@ -265,6 +265,13 @@ def test_a_sweep_whose_addresses_had_passwords_is_not_gone_on_with_by_half(tmp_p
         planned_before(str(tmp_path / "out"))
 
 
+def test_values_without_a_say_are_told_of(tmp_path: Path) -> None:
+    axes = (Axis("costs.funding_bps_8h", (1.0, 2.0)), AXES[0])
+    result = swept(plan_of(SweepConfig(PINNED, axes)), tmp_path / "out")
+    told = [finding.told for finding in report.findings(result)]
+    assert any("2 trials did in every run what an earlier one did" in one and "(2, 3)" in one for one in told), told
+
+
 def test_a_result_that_was_damaged_is_made_again(tmp_path: Path) -> None:
     plan = plan_of(SweepConfig(PINNED, (AXES[0],)))
     swept(plan, tmp_path / "out", 1)
