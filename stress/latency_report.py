@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from regime.signal import Level
 from sage.percentiles import answers_needed
-from stress.latency_records import MODEL_SHARE_MIN, EngineLatency, LatencyReport
+from stress.latency_records import EngineLatency, LatencyReport
 
 _COLOURS = ("#2456a6", "#e0a63a")
 _INK, _GRID, _LIMIT = "#1d2733", "#e8ebef", "#c8473c"
@@ -25,7 +25,7 @@ def as_document(report: LatencyReport) -> dict[str, object]:
     config = report.config
     return {
         "verdict": report.verdict,
-        "model_in_time": report.judged.model_share is None or report.judged.model_share >= MODEL_SHARE_MIN,
+        "model_in_time": report.judged.model_in_time,
         "slo_ms": config.slo_ms,
         "ratio": report.ratio,
         "model": report.checkpoint.name,

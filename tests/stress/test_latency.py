@@ -90,6 +90,11 @@ def test_a_target_that_fallback_levels_keep_in_the_models_place_is_missed(short_
     assert report.verdict == "missed" and not as_document(report)["model_in_time"]
 
 
+def test_a_short_run_without_the_model_needs_no_p99_to_miss(short_report: LatencyReport) -> None:
+    engine = dataclasses.replace(short_report.judged, levels=Counter({Level.FULL: 2, Level.SMART: 48}))
+    assert dataclasses.replace(short_report, engines=[engine]).verdict == "missed"
+
+
 def test_bars_that_a_stall_kept_waiting_are_late_too() -> None:
     stall_s, rate_hz = 0.6, 50.0
 
