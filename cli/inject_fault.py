@@ -183,7 +183,7 @@ def _show(document: dict[str, Any], deadline_ms: float, html: Path | None) -> No
             )
         )
     rows += [
-        ("levels reached", levels),
+        ("levels reached", f"{levels} (those of warm-up aside)"),
         ("cases", ", ".join(f"{count} {name}" for name, count in counts.items()) + f"; {document['seconds']:.0f} s"),
     ]
     if html is not None:

@@ -213,7 +213,7 @@ def header(config: SoakConfig) -> dict[str, Any]:
     values = as_dict(dataclasses.replace(config, plants=()))
     values["plants"] = [str(plant) for plant in config.plants]
     long = f"{config.hours:g} hours" if config.hours is not None else f"{config.bars:,} bars"
-    rate = f"{config.rate:g} bars a second" if config.rate else "as fast as it goes"
+    rate = f"at {config.rate:g} bars a second" if config.rate else "as fast as it goes"
     faults = "" if config.faults == "none" else f", {config.faults} faults"
     load = f", {config.background} busy processes beside it" if config.background else ""
     return {

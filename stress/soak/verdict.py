@@ -217,7 +217,9 @@ def _judged_together(minutes: list[dict[str, Any]], target_ms: float) -> tuple[S
 
 def _of_the_whole_run(record: Record, target_ms: float) -> tuple[Status, str] | None:
     """The p99 of a run of which no minute has its own; None where all its minutes together tell more."""
-    few = f"no minute had the {ANSWERS_FOR_P99:,} answers that its p99 takes"
+    few = (
+        f"no minute had the {ANSWERS_FOR_P99:,} answers that its p99 takes" if record.minutes else "no minute was over"
+    )
     overall = [line["latency"]["p99"] for line in record.totals.values() if line["latency"]["p99"] is not None]
     if overall:
         status = Status.PASSED if max(overall) <= target_ms else Status.FAILED
