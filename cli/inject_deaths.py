@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,19 +24,11 @@ def run(kills: int, *, seed: int, model: str | None, deadline_ms: float | None, 
         If the model does not start at all.
     """
     from cli import render
-    from data.errors import OptionError
-    from regime.config import RegimeConfig
     from sage.config import with_values
-    from stress.deaths import DeathsConfig, as_document, kill_repeatedly
+    from stress.deaths import DeathsConfig, as_document, check, kill_repeatedly
 
-    if kills < 1:
-        raise OptionError(f"--kills {kills}: 1 or more")
     config = with_values(DeathsConfig(kills=kills, seed=seed), model=model, deadline_ms=deadline_ms)
-    if not RegimeConfig().reserve_ms < config.deadline_ms < math.inf:
-        raise OptionError(
-            f"--deadline-ms {config.deadline_ms:g}: must exceed the reserve of {RegimeConfig().reserve_ms:g} ms, or no "
-            "forecast is ever in time"
-        )
+    check(config)
     with render.LiveProgress() as progress:
         report = kill_repeatedly(config, progress)
     document = as_document(report)

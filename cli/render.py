@@ -357,9 +357,7 @@ def latency_summary(report: dict[str, Any], picture: Path | None) -> None:
     missed = (
         f"p99 of {told(p99)} ms MISSES {slo}"
         if report["model_in_time"]
-        else (
-            f"MISSED: the model was in time for {share:.1%} of the bars only, the fallback levels answered the others"
-        )
+        else f"MISSED: the model was in time for {share:.1%} of the bars only, the fallback levels answered the others"
     )
     verdict = {
         "met": f"p99 of {told(p99)} ms keeps within {slo}",

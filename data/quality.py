@@ -156,7 +156,9 @@ def sift(
         require_spacing(raw, size, begins=raw.path not in backwards)
         # A file's beginning tells for all of it: of its last rows there may be too few.
         forward = _forward(raw, notes, backwards.setdefault(raw.path, _runs_backwards(raw)))
-        forward = up_to_boundary(forward, size, short_ns.setdefault(raw.path, last_moment(raw, size)), notes)
+        if raw.path not in short_ns:
+            short_ns[raw.path] = last_moment(raw, size)
+        forward = up_to_boundary(forward, size, short_ns[raw.path], notes)
         grid = grids.setdefault(raw.path, Grid())
         close_ns = closes_of(forward, size)
         reason = _row_reasons(forward, close_ns, size, calendars.of(*time_between([raw])), grid)

@@ -25,8 +25,9 @@ from data.two_sided import Side, middle
 HELD_ROWS = 400_000
 """So many rows are read and checked at once; of more no more than some are in memory at any time."""
 _FINE = 1_000
-_CORRECTED_MAX, _CORRECTED_SHARE = 10, 0.1
 """Steps of progress in each file."""
+_CORRECTED_MAX, _CORRECTED_SHARE = 10, 0.1
+"""Rows, and their share, that a vendor may have written again at another price."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""

@@ -27,14 +27,12 @@ from regime.errors import CannotAnswer
 from regime.forecast import MEDIAN, Z90_MINUS_Z10, Forecast
 from regime.ranges import Ranges
 from regime.signal import Reason
-from regime.window import RingBuffer
+from regime.window import NEVER, RingBuffer
 
 IntArray = NDArray[np.int64]
 
 VOLATILITY_GROUPS = 3
 HOURS = 24
-
-_NEVER = np.iinfo(np.int64).min
 
 _REFERENCE_BARS = 2000
 _MIN_REFERENCE_BARS = 100
@@ -161,7 +159,7 @@ class ConformalCalibrator:
         self._rows = np.arange(rows)
         # Forecasts that wait for their outcomes, in the slot of the bar they were made at, modulo the slots.
         self._lags = np.append(np.arange(1, rows), self._horizon_bars)
-        self._made_at = np.full(rows, _NEVER)
+        self._made_at = np.full(rows, NEVER)
         self._log_prices = np.zeros(rows)
         self._centres, self._scales = np.zeros((rows, rows)), np.ones((rows, rows))
         self._claimed = np.full((rows, rows), np.nan)
@@ -219,7 +217,7 @@ class ConformalCalibrator:
 
     def forget_pending(self) -> None:
         """Drop forecasts whose horizon contains a gap: no score can be had of them."""
-        self._made_at[:] = _NEVER
+        self._made_at[:] = NEVER
 
     def intervals(self, outlook: Outlook) -> Intervals:
         """The calibrated intervals around a forecast.

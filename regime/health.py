@@ -22,7 +22,7 @@ import numpy as np
 
 from regime.config import HealthConfig
 from regime.forecast import QUANTILE_LEVELS, FloatArray, pinball
-from regime.window import RingBuffer
+from regime.window import NEVER, RingBuffer
 
 _NORMAL = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
 _MIN_STANDARDISED = 100
@@ -32,8 +32,6 @@ _REPLICATIONS = 500
 _SEED = 6
 _BLOCKS_OF_HORIZONS = 2
 _TINY = 1e-9
-_NEVER = np.iinfo(np.int64).min
-"""No bar: those before the first would be -1 and less."""
 
 FOUND_CONFIDENCE = 0.99
 CLEARED_CONFIDENCE = 0.90
@@ -74,7 +72,7 @@ class HealthMonitor:
         self._checks_in_a_row = 0
         self._matured = 0
         # Forecasts in units of volatility, by the bar they were made at; slot bar % horizon_bars.
-        self._made_at = np.full(horizon_bars, _NEVER)
+        self._made_at = np.full(horizon_bars, NEVER)
         self._volatility = np.ones(horizon_bars)
         self._forecasts = np.zeros((horizon_bars, horizon_bars, len(QUANTILE_LEVELS)))
         self._baselines = np.zeros((horizon_bars, len(QUANTILE_LEVELS)))
@@ -123,7 +121,7 @@ class HealthMonitor:
 
     def forget_pending(self) -> None:
         """Drop forecasts whose horizon contains a gap: what they foretold did not come."""
-        self._made_at[:] = _NEVER
+        self._made_at[:] = NEVER
 
     def told(self) -> str:
         """The last check, for people."""

@@ -31,6 +31,10 @@ class BarInput:
     volume: float
 
 
+NEVER = np.iinfo(np.int64).min
+"""The number of no bar: those before the first would be -1 and less."""
+
+
 class RingBuffer:
     """The last ``capacity`` values, always contiguous in memory.
 

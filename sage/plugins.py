@@ -70,7 +70,7 @@ def locate_plugin(option: str, spec: str) -> Source:
         raise OptionError(f"{option} {error}") from error
 
 
-def sources_of(own: OwnConfig) -> dict[str, str]:
+def own_digests(own: OwnConfig) -> dict[str, str]:
     """sha256 of the file of each class of the user's own, by option and class. Raises OptionError if there is none."""
     wanted = [
         ("--forecaster", own.forecaster),

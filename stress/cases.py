@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from data.errors import OptionError
 from regime.model.checkpoint import EMBEDDED
 from regime.model.engines import EngineKind
 from regime.signal import BarRejected, Level, Reason, Signal
@@ -36,6 +38,15 @@ class Verdict(StrEnum):
     FAILED = "failed"
     NOT_PLACED = "not placed"
     SKIPPED = "skipped"
+
+
+def check_deadline(deadline_ms: float, reserve_ms: float) -> None:
+    """Refuse a deadline within which no forecast is ever in time. Raises OptionError."""
+    if not reserve_ms < deadline_ms < math.inf:
+        raise OptionError(
+            f"--deadline-ms {deadline_ms:g}: must exceed the reserve of {reserve_ms:g} ms, or no forecast is ever in "
+            "time"
+        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 from scipy.stats import theilslopes
 
+from data.errors import OptionError
 from regime.config import RegimeConfig
 from regime.detector import Detector
 from regime.model.checkpoint import EMBEDDED, find_checkpoint
@@ -24,6 +25,7 @@ from regime.serving.client import ModelClient
 from regime.serving.config import ServingConfig
 from regime.signal import BarRejected, Level
 from sage.progress import Progress, Silent
+from stress.cases import check_deadline
 from stress.stream import endless_bars
 
 GROWTH_LIMIT_MB = 5.0
@@ -73,6 +75,13 @@ class DeathsReport:
             return 0.0, 0.0
         slope, _, _, high = theilslopes(kept, alpha=0.95)
         return float(slope) * len(self.resident), float(high) * len(self.resident)
+
+
+def check(config: DeathsConfig) -> None:
+    """Refuse numbers that make no sense. Raises OptionError."""
+    if config.kills < 1:
+        raise OptionError(f"--kills {config.kills}: 1 or more")
+    check_deadline(config.deadline_ms, RegimeConfig().reserve_ms)
 
 
 def kill_repeatedly(config: DeathsConfig, progress: Progress | None = None) -> DeathsReport:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ from sage.backtest import run_backtest
 from sage.config import BacktestConfig, DataConfig, ModelConfig
 from sage.rig import Parts, Rig
 from sage.run import BacktestFailed, BacktestRun
-from stress.cases import Answered, CaseResult, InjectConfig, Phase, Place, Placement, Verdict
+from stress.cases import Answered, CaseResult, InjectConfig, Phase, Place, Placement, Verdict, check_deadline
 from stress.expectations import Footing, expected
 from stress.faults.machine import MEMORY_LIMIT_MB
 from stress.judgement import STEADY_BARS, Witnessed, judge
@@ -100,8 +99,7 @@ def check(config: InjectConfig, placement: Placement, fault: Fault | None = None
         raise OptionError(f"--bars {config.bars}: level 0 is reached after {first} bars; give more")
     if config.bars > BARS_MAX:
         raise OptionError(f"--bars {config.bars}: at most {BARS_MAX:,}, for every run is kept in memory")
-    if not settings.regime.reserve_ms < config.deadline_ms < math.inf:
-        raise OptionError(f"--deadline-ms {config.deadline_ms:g}: must exceed {settings.regime.reserve_ms:g} ms")
+    check_deadline(config.deadline_ms, settings.regime.reserve_ms)
     if config.seed < 0:
         raise OptionError(f"--seed {config.seed}: must not be negative")
     if for_bars < 1:

@@ -21,7 +21,7 @@ from regime.signal import BarRejected, Signal
 from sage.backtest import run_backtest
 from sage.config import BacktestConfig, as_dict, validate
 from sage.performance import max_drawdown, trading_days
-from sage.plugins import sources_of
+from sage.plugins import own_digests
 from sage.progress import Progress, Silent
 from sage.results import summary, tables
 from sage.run import BacktestRun
@@ -95,7 +95,7 @@ def ablate(config: AblationConfig, progress: Progress | None = None) -> Ablation
     settings = as_dict(config.base) | {
         "method": METHOD_VERSION,
         "checkpoint": checkpoint,
-        "sources": sources_of(config.base.own),
+        "sources": own_digests(config.base.own),
     }
     for name in ("data", "seed", "walk_forward"):
         del settings[name]

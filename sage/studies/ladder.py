@@ -23,7 +23,7 @@ from sage.config import BacktestConfig, as_dict, validate
 from sage.evaluation.settings import EvaluationConfig
 from sage.evaluation.study import wanted_markets
 from sage.performance import daily_returns, max_drawdown, sharpe
-from sage.plugins import sources_of
+from sage.plugins import own_digests
 from sage.progress import Progress, Silent
 from sage.results import Tables, coverage, regime_accuracy, summary, tables
 from sage.run import BacktestRun
@@ -92,7 +92,7 @@ def climb(config: LadderConfig, progress: Progress | None = None) -> Ladder:
         "method": METHOD_VERSION,
         "bars": config.bars,
         "checkpoint": checkpoint,
-        "sources": sources_of(config.base.own),
+        "sources": own_digests(config.base.own),
     }
     for name in ("data", "seed", "walk_forward"):
         del settings[name]

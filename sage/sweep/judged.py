@@ -182,6 +182,7 @@ def judge(
     column = deflated.winner if deflated is not None else _best(found.table)
     winner = next(task for task in plan.tasks if task.trial == found.trials[column])
     own, year = found.own(column), years[winner.trial]
+    shared = found.table[found.there.all(axis=1)]
     # A ratio over all days is one over its own that is smaller by the root of the share it was there.
     luck = None if deflated is None else deflated.expected_sharpe * math.sqrt(year * len(found.days) / len(own))
     return dataclasses.replace(
@@ -194,8 +195,8 @@ def judge(
         winner_drawdown=_drawdown(own),
         winner_drawdown_interval=drawdown_interval(own, seed),
         deflated=deflated,
-        overfitting=probability_of_overfitting(found.table[found.there.all(axis=1)]),
-        shared_days=int(found.there.all(axis=1).sum()),
+        overfitting=probability_of_overfitting(shared),
+        shared_days=len(shared),
         walks=_walks(plan, outcomes, found, years, seed),
         shuffled=_shuffled(plan, outcomes, found, winner.trial, years),
         by_trial={trial: _pooled(found, column, years[trial], deflated) for column, trial in enumerate(found.trials)},

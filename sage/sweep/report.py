@@ -23,6 +23,7 @@ BEST_SHOWN = 20
 FAILED_SHOWN = 20
 OVERFITTED, SOUND = 0.5, 0.2
 _ALIKE_SHOWN = 10
+_TOLD_APART_BY = ("instrument", "period", "window", "determinism_hash", "total_return")
 
 
 def findings(swept: Swept) -> list[Said]:
@@ -81,8 +82,9 @@ def findings(swept: Swept) -> list[Said]:
             Said(None, f"{len(alike):,} trials did in every run what an earlier one did, and count all the same "
                        f"({told}): what tells them apart has no say here")
         )  # fmt: skip
+    several = len({task.instrument for task in swept.plan.tasks}) > 1
     for walked in judged.walks:
-        where = f" on {walked.instrument}" if len({task.instrument for task in swept.plan.tasks}) > 1 else ""
+        where = f" on {walked.instrument}" if several else ""
         found.append(
             Said(
                 None if walked.sharpe is None else walked.sharpe > 0,
@@ -111,15 +113,23 @@ def findings(swept: Swept) -> list[Said]:
 
 def _alike(swept: Swept) -> list[int]:
     """Trials whose runs all have the hashes of those of a trial before them."""
-    by_trial: dict[int, list[tuple[object, ...]]] = {}
+    seen: set[tuple[tuple[object, ...], ...]] = set()
+    found = []
+    for trial, rows in sorted(_by_trial(swept).items()):
+        if all(row["determinism_hash"] for row in rows):
+            runs = tuple(tuple(row[name] for name in _TOLD_APART_BY) for row in rows)
+            if runs in seen:
+                found.append(trial)
+            seen.add(runs)
+    return found
+
+
+def _by_trial(swept: Swept) -> dict[int, list[dict[str, Any]]]:
+    """The rows of each trial's runs, in the order of the plan."""
+    found: dict[int, list[dict[str, Any]]] = {}
     for row in swept.rows:
-        run = (row["instrument"], row["period"], row["window"], row["determinism_hash"], row["total_return"])
-        by_trial.setdefault(int(row["trial"]), []).append(run)
-    first: dict[tuple[tuple[object, ...], ...], int] = {}
-    for trial, runs in sorted(by_trial.items()):
-        if all(run[3] for run in runs):
-            first.setdefault(tuple(runs), trial)
-    return [trial for trial, runs in by_trial.items() if first.get(tuple(runs), trial) != trial]
+        found.setdefault(int(row["trial"]), []).append(row)
+    return found
 
 
 def as_document(swept: Swept) -> dict[str, Any]:
@@ -166,9 +176,7 @@ def best_rows(swept: Swept, count: int = BEST_SHOWN) -> tuple[list[str], list[li
     judged = swept.judged
     keys = list(dict.fromkeys(key for task in swept.plan.tasks for key in task.values))
     tasks = {task.trial: task for task in reversed(swept.plan.tasks)}
-    by_trial: dict[int, list[dict[str, Any]]] = {}
-    for row in swept.rows:
-        by_trial.setdefault(int(row["trial"]), []).append(row)
+    by_trial = _by_trial(swept)
 
     def rank(trial: int) -> float:
         value = judged.by_trial[trial].t_statistic

@@ -21,7 +21,7 @@ from regime.signal import Level
 from sage import rundir
 from sage.backtest import run_backtest
 from sage.config import BacktestConfig, OwnConfig, load_config
-from sage.plugins import bars_frame, build_strategy, load_plugin, load_strategy, sources_of
+from sage.plugins import bars_frame, build_strategy, load_plugin, load_strategy, own_digests
 from sage.results import determinism_hash_of, summary, tables
 from sage.run import BacktestRun
 from tests.conftest import short_config
@@ -91,10 +91,10 @@ def test_a_module_that_was_changed_has_another_digest(tmp_path: Path, monkeypatc
     module = tmp_path / "own_alpha_of_plugins.py"
     module.write_text("class Mine: ...\n")
     mine = OwnConfig(alphas=("own_alpha_of_plugins:Mine",))
-    before = sources_of(mine)
+    before = own_digests(mine)
     assert list(before) == ["--alpha own_alpha_of_plugins:Mine"]
     module.write_text("class Mine:\n    more = 1\n")
-    assert sources_of(mine) != before
+    assert own_digests(mine) != before
 
 
 def test_the_same_strategy_and_parameters_give_the_same_hash_and_other_parameters_another(flips: BacktestRun) -> None:
